@@ -1,0 +1,27 @@
+"""Cancels Extend (extend.ai) document runs that have been processing too long, and keeps what became of them.
+
+Tasks are in `prefect_extend_ai.tasks`, flows in `prefect_extend_ai.flows`.
+"""
+
+from prefect_extend_ai.client import ExtendClient
+from prefect_extend_ai.credentials import ExtendCredentials
+from prefect_extend_ai.errors import ExtendError, SweepFailed, SweepRefused
+from prefect_extend_ai.report import Cancellation, Outcome, SweepReport
+from prefect_extend_ai.runs import Run, RunKind
+from prefect_extend_ai.settings import ExtendSettings
+from prefect_extend_ai.staleness import StalePolicy
+
+__all__ = [
+    "Cancellation",
+    "ExtendClient",
+    "ExtendCredentials",
+    "ExtendError",
+    "ExtendSettings",
+    "Outcome",
+    "Run",
+    "RunKind",
+    "StalePolicy",
+    "SweepFailed",
+    "SweepRefused",
+    "SweepReport",
+]

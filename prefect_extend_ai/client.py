@@ -1,0 +1,256 @@
+"""Reading and cancelling runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Literal, Self
+from urllib.parse import quote
+
+from prefect_extend_ai.answers import Answer
+from prefect_extend_ai.errors import ExtendInputError, ExtendOddAnswerError
+from prefect_extend_ai.runs import PROCESSING, KindName, Run, RunKind
+from prefect_extend_ai.transport import Transport
+
+__all__ = ["ExtendClient", "Page", "check_run_id"]
+
+logger = logging.getLogger(__name__)
+
+LONGEST_ID = 255
+"""Characters; the vendor's versioning policy allows ids no longer than this."""
+LARGEST_PAGE = 1000
+"""Runs a page (the vendor's OpenAPI description)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing.
+
+    Attributes:
+        runs: the runs on it, as summaries: without output and configuration.
+        unreadable: how many of its items were no run objects.
+        read_at: the API's own clock when it answered.
+    """
+
+    runs: list[Run]
+    unreadable: int
+    read_at: datetime | None
+
+
+class ExtendClient:
+    """Reads and cancels the runs of one account. To be used once: `async with credentials.get_client() as client`.
+
+    Every method raises ExtendInputError for bad input before anything is sent, ExtendTransportError where no answer
+    came, and the ExtendAPIError that the answer is otherwise. What is retried, and how fast requests go out, is
+    `Transport`'s to say.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._state: Literal["new", "open", "closed"] = "new"
+        self._prefixes_warned_of: set[tuple[RunKind, str]] = set()
+
+    async def __aenter__(self) -> Self:
+        if self._state != "new":
+            raise ExtendInputError(f"this ExtendClient is {self._state} already: get a new one for each `async with`")
+        self._state = "open"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._state = "closed"
+        await self._transport.aclose()
+
+    async def get_run(self, run_id: str, kind: RunKind | KindName = RunKind.CLASSIFY) -> Run:
+        """Read one run, whole."""
+        kind = self._ready(kind)
+        answer = await self._transport.get(self._path(kind, run_id))
+        return self._run(answer, kind, run_id)
+
+    async def cancel_run(self, run_id: str, kind: RunKind | KindName = RunKind.CLASSIFY) -> Run:
+        """Ask Extend to cancel one run; the run as the API answers.
+
+        A success is a request that was taken, not a cancelled run: look at the run's status, and read it again.
+        """
+        kind = self._ready(kind)
+        answer = await self._transport.post(f"{self._path(kind, run_id)}/cancel")
+        return self._run(answer, kind, run_id)
+
+    def iter_pages(
+        self,
+        kind: RunKind | KindName = RunKind.CLASSIFY,
+        *,
+        status: str | None = PROCESSING,
+        sort_by: Literal["updatedAt", "createdAt"] = "updatedAt",
+        sort_dir: Literal["asc", "desc"] = "asc",
+        page_size: int = 100,
+        source: str | None = None,
+        batch_id: str | None = None,
+        file_name_contains: str | None = None,
+    ) -> AsyncIterator[Page]:
+        """List runs, a page a request, oldest change first unless told otherwise.
+
+        A page is read when it is asked for: stop iterating, and no more is read. Runs that change while the pages are
+        read may be missed or come twice.
+
+        Args:
+            kind: the kind of run.
+            status: only runs with this status; None for all.
+            sort_by: which timestamp to sort by. Not sent for a kind whose listing does not sort (parse).
+            sort_dir: earliest first or latest first.
+            page_size: runs a page, 1 to 1000.
+            source: only runs that this made, such as `API` or `WORKFLOW_RUN`.
+            batch_id: only runs of this batch.
+            file_name_contains: only runs of files with this in their name.
+
+        Raises ExtendInputError at once for a filter that the kind's listing does not know, because the API drops
+        unknown parameters silently and would list everything; and for an empty one.
+        """
+        kind = self._ready(kind)
+        if not 1 <= page_size <= LARGEST_PAGE:
+            raise ExtendInputError(f"a page holds 1 to {LARGEST_PAGE} runs, not {page_size}")
+        filters = {"source": source, "batch_id": batch_id, "file_name_contains": file_name_contains}
+        for name, value in {"status": status, **filters}.items():
+            if value is not None and not value.strip():
+                raise ExtendInputError(f"{name} is empty: leave it out to list all {kind} runs")
+            if value is not None and name in filters and name not in kind.filters:
+                raise ExtendInputError(f"{kind} runs cannot be listed by {name}")
+        wanted = {
+            "status": status,
+            "sortBy": sort_by if kind.sortable else None,
+            "sortDir": sort_dir if kind.sortable else None,
+            "maxPageSize": page_size,
+            "source": source,
+            "batchId": batch_id,
+            "fileNameContains": file_name_contains,
+        }
+        return self._pages(kind, {name: value for name, value in wanted.items() if value is not None})
+
+    async def iter_runs(
+        self,
+        kind: RunKind | KindName = RunKind.CLASSIFY,
+        *,
+        status: str | None = PROCESSING,
+        sort_by: Literal["updatedAt", "createdAt"] = "updatedAt",
+        sort_dir: Literal["asc", "desc"] = "asc",
+        page_size: int = 100,
+        source: str | None = None,
+        batch_id: str | None = None,
+        file_name_contains: str | None = None,
+    ) -> AsyncIterator[Run]:
+        """List runs one by one, as `iter_pages` does; items that are no run objects are left out with a warning."""
+        async for page in self.iter_pages(
+            kind,
+            status=status,
+            sort_by=sort_by,
+            sort_dir=sort_dir,
+            page_size=page_size,
+            source=source,
+            batch_id=batch_id,
+            file_name_contains=file_name_contains,
+        ):
+            if page.unreadable:
+                logger.warning("Left out %d items of a listing that are no run objects", page.unreadable)
+            for run in page.runs:
+                yield run
+
+    async def _pages(self, kind: RunKind, params: dict[str, str | int]) -> AsyncIterator[Page]:
+        seen: set[str] = set()
+        token: str | None = None
+        while True:
+            self._ready(kind)
+            # The same parameters with every token: the API ties a token to the query that it came from.
+            answer = await self._transport.get(kind.path, params | ({"nextPageToken": token} if token else {}))
+            found = _read_list(answer)
+            if isinstance(found, str):
+                raise self._transport.odd_answer(answer, found)
+            items, token = found
+            runs = [run for item in items if (run := _read_item(kind, item, answer.read_at)) is not None]
+            yield Page(runs, unreadable=len(items) - len(runs), read_at=answer.read_at)
+            if token is None:
+                return
+            if token in seen:
+                raise self._transport.odd_answer(answer, "a page token that came before: the listing has no end")
+            seen.add(token)
+
+    def _run(self, answer: Answer, kind: RunKind, run_id: str) -> Run:
+        run = _read_run(kind, answer, run_id)
+        if isinstance(run, str):
+            raise self._transport.odd_answer(answer, run)
+        return run
+
+    def _ready(self, kind: RunKind | KindName) -> RunKind:
+        if self._state != "open":
+            raise ExtendInputError(
+                f"this ExtendClient is {'not open yet' if self._state == 'new' else 'closed'}: "
+                "use it inside `async with credentials.get_client() as client`"
+            )
+        return RunKind(kind)
+
+    def _path(self, kind: RunKind, run_id: str) -> str:
+        check_run_id(run_id)
+        prefix = run_id.partition("_")[0]
+        if not run_id.startswith(kind.id_prefix) and (kind, prefix) not in self._prefixes_warned_of:
+            self._prefixes_warned_of.add((kind, prefix))
+            logger.warning("%r does not begin with %r, as the ids of %s runs do", run_id, kind.id_prefix, kind)
+        return f"{kind.path}/{quote(run_id, safe='')}"
+
+
+def check_run_id(run_id: str) -> None:
+    """Raise ExtendInputError for an id that is none, or that would not stay one segment of a path."""
+    problem = _id_problem(run_id)
+    if problem:
+        shown = repr(run_id) if len(repr(run_id)) <= 60 else f"{repr(run_id)[:60]}…"
+        raise ExtendInputError(f"{shown} is no run id: it {problem}")
+
+
+def _id_problem(run_id: object) -> str | None:
+    if not isinstance(run_id, str) or not run_id:
+        return "is empty, or no text"
+    if len(run_id) > LONGEST_ID:
+        return f"has more than {LONGEST_ID} characters"
+    if not run_id.isprintable() or any(mark.isspace() for mark in run_id):
+        return "has a space, a line break or another character that cannot be seen"
+    if any(mark in run_id for mark in r"/\?#%"):
+        return r"has one of / \ ? # % in it"
+    if run_id == "." or ".." in run_id:
+        return "has only dots, or two together"
+    return None
+
+
+# What follows returns a problem in words where it could raise: a frame that raises shows its locals to error reporters,
+# and these hold people's data.
+
+
+def _read_run(kind: RunKind, answer: Answer, run_id: str) -> Run | str:
+    try:
+        run = Run.from_text(kind, answer.text, answer.read_at)
+    except ExtendOddAnswerError as error:
+        return error.message
+    return run if run.id == run_id else f"another run ({run.id[:LONGEST_ID]!r}) than the one asked for ({run_id!r})"
+
+
+def _read_item(kind: RunKind, item: Any, read_at: datetime | None) -> Run | None:
+    try:
+        return Run.from_item(kind, item, read_at)
+    except ExtendOddAnswerError:
+        return None
+
+
+def _read_list(answer: Answer) -> tuple[list[Any], str | None] | str:
+    """The items of a listing and the token of its next page."""
+    try:
+        body = json.loads(answer.text)
+    except (ValueError, RecursionError):
+        return "not JSON"
+    if not isinstance(body, dict) or not isinstance(body.get("data"), list):
+        return "not a list of runs"
+    token = body.get("nextPageToken")
+    if token is not None and not isinstance(token, str):
+        return "a page token that is no text"
+    return body["data"], token or None

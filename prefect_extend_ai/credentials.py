@@ -1,0 +1,280 @@
+"""The Prefect block that says which Extend account to talk to, and how fast."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from typing import Any, Literal
+
+import httpx
+from prefect.blocks.abstract import CredentialsBlock
+from prefect.client.orchestration import get_client
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError, rate_limit
+from prefect.exceptions import ObjectNotFound, PrefectException
+from pydantic import ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from prefect_extend_ai.client import ExtendClient
+from prefect_extend_ai.errors import ExtendInputError, SharedLimitError
+from prefect_extend_ai.transport import Transport
+
+__all__ = ["API_URLS", "API_VERSION", "ExtendCredentials", "in_words"]
+
+API_URLS = {
+    "us": "https://api.extend.ai",
+    "us2": "https://api.us2.extend.app",
+    "eu": "https://api.eu1.extend.ai",
+}
+"""Each region's address (vendor's page on deployments; US2 does end in `.app`)."""
+
+API_VERSION = "2026-02-09"
+"""The version of Extend's API that this package is written for."""
+
+ASTERISKS = (
+    "is nothing but asterisks. That is what Prefect keeps in place of a secret when a flow is called directly with a "
+    "block and the run is then retried from the UI. Start the flow from a deployment whose credentials are a saved "
+    "block, or call it again from your code"
+)
+
+
+class ExtendCredentials(CredentialsBlock):
+    """The Extend account that runs are read from and cancelled in.
+
+    Nothing is sent when the block is made. A wrong value is refused with a pydantic `ValidationError` that shows
+    no values; a block that was saved without validation is refused by `ensure_usable` and `get_client`.
+
+    Example:
+        Load the saved block and read one run:
+        ```python
+        from prefect_extend_ai import ExtendCredentials
+
+        credentials = ExtendCredentials.load("BLOCK_NAME")
+        async with credentials.get_client() as client:
+            run = await client.get_run("clr_1234")
+        ```
+    """
+
+    _block_type_name = "Extend Credentials"
+    _block_type_slug = "extend-credentials"
+    # For the block's card in the UI; the docstring is for those who call it.
+    _description = (
+        "The Extend (extend.ai) account whose document runs are read and cancelled: its API key, where it lives, and "
+        "how fast it may be asked."
+    )
+    # No _logo_url: Prefect takes only http addresses, and one that does not load shows as a broken image.
+    _documentation_url = "https://docs.extend.ai"  # type: ignore[assignment]  # Prefect annotates HttpUrl, takes str
+
+    # Hidden, because pydantic's errors would otherwise show the key that they refuse.
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    api_key: SecretStr = Field(
+        title="API key",
+        description="The key that Extend's dashboard shows under developer settings.",
+    )
+    workspace_id: str | None = Field(
+        default=None,
+        title="Workspace ID",
+        description="The workspace (ws_...) to work in. An organization's key needs it, a workspace's key does not.",
+    )
+    region: Literal["us", "us2", "eu"] = Field(
+        default="us",
+        title="Region",
+        description="Where the account lives: us is api.extend.ai, us2 is api.us2.extend.app, eu is api.eu1.extend.ai.",
+    )
+    base_url: str | None = Field(
+        default=None,
+        title="Base URL",
+        description="The API's address, where it is none of the regions' (it wins over the region). Must be https.",
+    )
+    api_version: str = Field(
+        default=API_VERSION,
+        title="API version",
+        description="The version of Extend's API to ask for.",
+    )
+    requests_per_second: float = Field(
+        default=10,
+        gt=0,
+        allow_inf_nan=False,
+        title="Requests per second",
+        description="What Extend's plan allows, for reads and for writes each: 10 on the smallest, 25 and 75 above.",
+    )
+
+    rate_limit: str | None = Field(
+        default=None,
+        title="Shared rate limit",
+        description="The name of a Prefect global concurrency limit with slot decay, where several workers share what "
+        "the plan allows. Every request then takes one of its slots.",
+    )
+
+    @field_validator("workspace_id", "base_url", "rate_limit", mode="before")
+    @classmethod
+    def _blank_is_unset(cls, value: Any) -> Any:
+        """A form that was left empty sends an empty string."""
+        return None if isinstance(value, str) and not value.strip() else value
+
+    @field_validator("api_key")
+    @classmethod
+    def _key_can_be_sent(cls, value: SecretStr) -> SecretStr:
+        # The key itself is a local of the function below only, which has returned before anything is raised.
+        if problem := _key_problem(value):
+            raise ValueError(f"the API key {problem}")
+        return value
+
+    @field_validator("workspace_id", "api_version")
+    @classmethod
+    def _fits_a_header(cls, value: str | None) -> str | None:
+        if value is not None and (problem := _header_problem(value)):
+            raise ValueError(problem)
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_safe_to_send_a_key_to(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if problem := _url_problem(value):
+            raise ValueError(f"the base URL {problem}")
+        return value.rstrip("/")
+
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        # A block loaded with validate=False holds its key as a plain string.
+        return [(name, "**********" if name == "api_key" else value) for name, value in super().__repr_args__()]
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> ExtendCredentials:
+        """Take a saved block's values as they are where they are wrong: `ensure_usable` then says what to do.
+
+        Prefect loads a flow run's block with this, and of an error that is raised here the flow run would only show
+        "Failed to resolve block references in parameters". Calling the class refuses a wrong value at once.
+        """
+        try:
+            return super().model_validate(obj, **options)
+        except ValidationError:
+            if not isinstance(obj, dict):
+                raise
+        return cls.model_construct(**{**obj, "api_key": SecretStr(obj.get("api_key") or "")})
+
+    @property
+    def api_url(self) -> str:
+        """The address that requests go to: `base_url`, or else the region's."""
+        return self.base_url or API_URLS[self.region]
+
+    def ensure_usable(self) -> None:
+        """Check the block again, as it is now: Prefect's UI saves blocks without validating them.
+
+        Raises ExtendInputError, which says what is wrong and what to do. Nothing is sent.
+        """
+        self._checked()
+
+    def get_client(self) -> ExtendClient:
+        """A client for this account, to be used once: `async with credentials.get_client() as client`.
+
+        Raises ExtendInputError when the block is not usable.
+        """
+        checked = self._checked()
+        return ExtendClient(
+            Transport(
+                checked.api_url,
+                checked.api_key,
+                workspace_id=checked.workspace_id,
+                api_version=checked.api_version,
+                requests_per_second=checked.requests_per_second,
+                permit=_SharedLimit(checked.rate_limit) if checked.rate_limit else None,
+            )
+        )
+
+    def _checked(self) -> ExtendCredentials:
+        try:
+            return ExtendCredentials(**{name: getattr(self, name, None) for name in ExtendCredentials.model_fields})
+        except ValidationError as error:
+            problem = in_words(error)
+        raise ExtendInputError(f"{problem}. Mend the Extend Credentials block (Prefect UI, Blocks) and save it again")
+
+
+class _SharedLimit:
+    """A Prefect global concurrency limit, as what a request has to wait for."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._known = False
+
+    async def __call__(self) -> None:
+        """Take one slot. Raises SharedLimitError where that cannot be done."""
+        try:
+            if not self._known:
+                await self._look()
+            await rate_limit(self._name, strict=True)
+        except (ConcurrencySlotAcquisitionError, PrefectException, httpx.HTTPError) as error:
+            problem = str(error).splitlines()[0]
+        else:
+            return
+        raise SharedLimitError(
+            f"The shared rate limit {self._name!r} cannot be used, so nothing was sent ({problem}). It must be an "
+            "active global concurrency limit with slot decay in Prefect. For 10 requests a second: "
+            f"`prefect gcl create {self._name} --limit 10 --slot-decay-per-second 10`"
+        )
+
+    async def _look(self) -> None:
+        # Prefect is strict about a limit that is missing, and lets one that is switched off pass.
+        try:
+            async with get_client() as prefect:
+                limit = await prefect.read_global_concurrency_limit_by_name(self._name)
+        except ObjectNotFound:
+            raise ConcurrencySlotAcquisitionError("there is none of this name") from None
+        if not limit.active:
+            raise ConcurrencySlotAcquisitionError("it is not active")
+        self._known = True
+
+
+def in_words(error: ValidationError, name: Callable[[str], str] = str) -> str:
+    """What a validation error says, field by field, without the values that it refused.
+
+    Args:
+        error: the error.
+        name: what the reader calls a field.
+    """
+    said = error.errors(include_input=False, include_url=False, include_context=False)
+    return "; ".join(f"{name(str(each['loc'][0]))}: {each['msg'].removeprefix('Value error, ')}" for each in said)
+
+
+def _key_problem(key: SecretStr) -> str | None:
+    plain = key.get_secret_value()
+    if not plain.strip():
+        return "is empty"
+    if not plain.strip().strip("*"):
+        return ASTERISKS
+    return _header_problem(plain)
+
+
+def _header_problem(value: str) -> str | None:
+    """Why a value cannot go into a header as it is."""
+    if not value:
+        return "is empty"
+    if not (value.isascii() and value.isprintable()) or " " in value:
+        return "has a space, a line break or another character in it that cannot be sent: was it pasted with its line?"
+    return None
+
+
+def _url_problem(value: str) -> str | None:
+    """Why a key must not be sent to this address. The address itself is not shown: it may hold a password."""
+    if not value.isprintable() or " " in value:
+        return "has a space, a line break or another character in it that an address cannot have"
+    try:
+        url = httpx.URL(value)
+    except httpx.InvalidURL:
+        return "is not an address: write it like https://api.extend.ai"
+    if not url.host:
+        return "names no host: write it like https://api.extend.ai"
+    if url.scheme != "https" and not (url.scheme == "http" and _is_loopback(url.host)):
+        return "must begin with https://, or the key would travel in clear (http:// is for this machine only)"
+    if url.userinfo or "?" in value or "#" in value:
+        return "must not have a user name, a password, a query (?) or a fragment (#) in it"
+    return None
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,173 @@
+"""Everything this package raises.
+
+ExtendError
+├── ExtendInputError            bad input, found before any request was sent (also a ValueError)
+├── ExtendTransportError        no answer: connection, TLS, time-out
+├── ExtendAPIError              an answer that is no success: status, code, message, request_id
+│   ├── ExtendAuthError             401  the key is wrong, expired or revoked
+│   ├── ExtendPermissionError       403  the key may not do this
+│   ├── ExtendUsageBlockedError     402  no credits left
+│   ├── ExtendNotFoundError         404  no such run, or it lives in another workspace or environment
+│   ├── ExtendRefusedError          400, 409, 422 and any other 4xx
+│   ├── ExtendRateLimitError        429  still over the limit when the call's deadline passed
+│   ├── ExtendServerError           408, 5xx
+│   └── ExtendOddAnswerError        not the JSON that was asked for: HTML, empty, a list, a redirect
+├── SharedLimitError            the rate limit that workers share could not be asked; nothing was sent
+├── RecordError                 Prefect could not be written to or read from
+└── SweepFailed                 a sweep ended with something a person must look at: .report
+    └── SweepRefused                a guard refused the sweep; nothing was cancelled
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prefect_extend_ai.report import SweepReport
+
+__all__ = [
+    "ExtendAPIError",
+    "ExtendAuthError",
+    "ExtendError",
+    "ExtendInputError",
+    "ExtendNotFoundError",
+    "ExtendOddAnswerError",
+    "ExtendPermissionError",
+    "ExtendRateLimitError",
+    "ExtendRefusedError",
+    "ExtendServerError",
+    "ExtendTransportError",
+    "ExtendUsageBlockedError",
+    "RecordError",
+    "SharedLimitError",
+    "SweepFailed",
+    "SweepRefused",
+]
+
+BODY_SHOWN = 200
+"""How many characters of an unreadable body an error shows."""
+
+
+class ExtendError(Exception):
+    """The root: catch this to catch everything this package raises."""
+
+
+class ExtendInputError(ExtendError, ValueError):
+    """Bad input, found before any request was sent."""
+
+
+class ExtendTransportError(ExtendError):
+    """The request got no answer: it may or may not have reached Extend."""
+
+
+class ExtendAPIError(ExtendError):
+    """Extend answered, and not with success.
+
+    Attributes:
+        status: the HTTP status; None where the answer was read without one.
+        code: Extend's error code (`RATE_LIMIT_EXCEEDED`), None where the body had none.
+        message: Extend's own words. The vendor documents them as unstable: show them, never branch on them.
+        request_id: what Extend's support asks for, from the body or the `x-extend-request-id` header.
+        retryable: Extend's own flag, None where the body had none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+        retryable: bool | None = None,
+        **extra: Any,
+    ) -> None:
+        # Keywords are kept so that the exception survives pickling: Prefect may persist it as a result.
+        self._keywords = {"status": status, "code": code, "request_id": request_id, "retryable": retryable, **extra}
+        self.message = message
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        self.retryable = retryable
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self._keywords)
+
+    def __str__(self) -> str:
+        facts = [f"HTTP {self.status}" if self.status else None, self.code, self.message or None]
+        said = " ".join(fact for fact in facts if fact)
+        return f"{said} (request {self.request_id})" if self.request_id else said
+
+
+class ExtendAuthError(ExtendAPIError):
+    """401: the key is wrong, expired or revoked."""
+
+
+class ExtendPermissionError(ExtendAPIError):
+    """403: the key may not do this."""
+
+
+class ExtendUsageBlockedError(ExtendAPIError):
+    """402: the account has no credits left."""
+
+
+class ExtendNotFoundError(ExtendAPIError):
+    """404: no such run, or it lives in another workspace or environment."""
+
+
+class ExtendRefusedError(ExtendAPIError):
+    """400, 409, 422 or another 4xx: Extend refused the request as it is."""
+
+
+class ExtendRateLimitError(ExtendAPIError):
+    """429: still over the limit when the call's deadline passed."""
+
+
+class ExtendServerError(ExtendAPIError):
+    """408 or 5xx: the request may or may not have taken effect."""
+
+
+class ExtendOddAnswerError(ExtendAPIError):
+    """An answer that is not the JSON that was asked for: HTML, empty, a list, a redirect.
+
+    Attributes:
+        body: the first characters of what came instead.
+    """
+
+    def __init__(self, message: str, *, body: str = "", **keywords: Any) -> None:
+        self.body = body[:BODY_SHOWN]
+        super().__init__(message, body=self.body, **keywords)
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}; the body begins {self.body!r}" if self.body else super().__str__()
+
+
+class SharedLimitError(ExtendError):
+    """The rate limit that workers share is not there, not in force, or could not be asked: nothing was sent."""
+
+
+class RecordError(ExtendError):
+    """Prefect could not be written to or read from, so nothing more is cancelled: no record, no cancel."""
+
+
+class SweepFailed(ExtendError):
+    """A sweep ended with something a person must look at.
+
+    Attributes:
+        report: the sweep's `SweepReport`: what was cancelled all the same, and what was not.
+    """
+
+    def __init__(self, message: str, report: SweepReport) -> None:
+        self.report = report
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.report)
+
+
+class SweepRefused(SweepFailed):
+    """A guard refused the sweep: nothing was cancelled."""
+
+
+def _rebuild(kind: type[ExtendAPIError], message: str, keywords: dict[str, Any]) -> ExtendAPIError:
+    return kind(message, **keywords)

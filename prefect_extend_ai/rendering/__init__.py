@@ -1,0 +1,24 @@
+"""Text for people: runs and reports as the markdown and the table rows that Prefect keeps as artifacts.
+
+Pure functions. Whatever comes from outside (ids, names, reasons, links, the run objects themselves) is data:
+it cannot break out of a table or a fence, nor become a link, a picture or HTML where it is shown.
+"""
+
+from prefect_extend_ai.rendering.inert import escape, fence, link, unmarked, visible
+from prefect_extend_ai.rendering.json_text import pretty_json
+from prefect_extend_ai.rendering.records import record_page, record_title, shared_record_page
+from prefect_extend_ai.rendering.reports import report_page, report_table
+
+__all__ = [
+    "escape",
+    "fence",
+    "link",
+    "pretty_json",
+    "record_page",
+    "record_title",
+    "report_page",
+    "report_table",
+    "shared_record_page",
+    "unmarked",
+    "visible",
+]

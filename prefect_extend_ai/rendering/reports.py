@@ -1,0 +1,198 @@
+"""The report of a sweep: a page that tells at a glance what happened and why, and a table to search."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from uuid import UUID
+
+from prefect_extend_ai.rendering.inert import address, escape, fence, link, unmarked, visible
+from prefect_extend_ai.rendering.picture import picture
+from prefect_extend_ai.rendering.words import age, instant, plain, table
+from prefect_extend_ai.report import Cancellation, Outcome, SweepReport
+
+__all__ = ["report_page", "report_table"]
+
+TABLE_ROWS = 5000
+TABLE_CHARACTERS = 900_000
+"""Bounds of the table artifact: with a key its data is copied into an event, and an event takes 1.5 MB at most."""
+NOTE_RUNS = 50
+"""How many runs the note for the vendor names."""
+
+RecordUrl = Callable[[UUID], str]
+
+_ADVICE = {
+    Outcome.UNCONFIRMED: "Extend accepted the cancel, but the run had not ended by its deadline. The next sweep looks "
+    "again; if it is still there then, send the note below.",
+    Outcome.REFUSED: "Extend refuses the cancel although the run is still in progress. Send the note below.",
+    Outcome.ERROR: "It could not be found out what became of the run; its reason in the table says why. Mend that and "
+    "sweep again, or send the note below.",
+}
+
+
+def report_page(
+    report: SweepReport,
+    *,
+    policy_lines: Sequence[tuple[str, str]] = (),
+    record_url: RecordUrl,
+    flow_run_url: str | None,
+    rows: int = 100,
+) -> str:
+    """The page of a sweep: what happened, whether a person is needed, the numbers, a picture, the runs, what to do.
+
+    Args:
+        report: the sweep's report.
+        policy_lines: names and values of the rules it ran with.
+        record_url: the address of a record, by its artifact's id.
+        flow_run_url: the address of the flow run, where it has one.
+        rows: how many runs the table shows, those that need attention first.
+    """
+    sections = [
+        f"## {escape(report.headline, 600)}",
+        _mark(report),
+        _context(report, flow_run_url),
+        _next_steps(report),
+        f"### Numbers\n\n{table(['What', 'Runs', 'Of'], _numbers(report), number='Runs')}"
+        if report.listed or report.selected
+        else "",
+        picture(report),
+        _runs(report, record_url, rows),
+        _rules(policy_lines),
+    ]
+    return "\n\n".join(section for section in sections if section)
+
+
+def report_table(report: SweepReport, record_url: RecordUrl) -> list[dict[str, str | int | float]]:
+    """A row for each run, those that need attention first: scalars only, the same keys in each, bounded in size."""
+    rows: list[dict[str, str | int | float]] = []
+    size = 0
+    for each in _urgent_first(report.cancellations)[:TABLE_ROWS]:
+        row: dict[str, str | int | float] = {
+            "run": unmarked(each.run_id),
+            "outcome": plain(each.outcome),
+            "age_minutes": "" if each.age_minutes is None else round(each.age_minutes, 1),
+            "status": unmarked(each.status or "", 40),
+            "reason": unmarked(each.reason),
+            "dashboard": address(each.dashboard_url) or "",
+            "record": record_url(each.record) if each.record else "",
+        }
+        size += len(json.dumps(row)) + 2
+        if size > TABLE_CHARACTERS:
+            break
+        rows.append(row)
+    return rows
+
+
+def _mark(report: SweepReport) -> str:
+    if report.refusal is not None:
+        return "⚠️ **A person is needed:** a guard refused this sweep, and nothing was cancelled."
+    urgent = sum(count for outcome, count in report.counts.items() if outcome.needs_attention)
+    if urgent:
+        which = "1 run is" if urgent == 1 else f"{urgent:,} runs are"
+        return f"⚠️ **A person is needed:** {which} not cancelled for certain."
+    return "✓ **Nobody is needed.**"
+
+
+def _context(report: SweepReport, flow_run_url: str | None) -> str:
+    limit = f"limit {report.limit_minutes} min" if report.limit_minutes is not None else "called by id"
+    facts = [
+        "dry run, nothing was sent" if report.dry_run else "",
+        f"{report.kind} runs, {limit}",
+        f"workspace {escape(report.workspace_id)}" if report.workspace_id else "",
+        f"looked at {instant(report.looked_at)}" if report.looked_at else "",
+        link("flow run", flow_run_url) if flow_run_url else "",
+    ]
+    return " · ".join(fact for fact in facts if fact)
+
+
+def _numbers(report: SweepReport) -> Iterable[Sequence[str]]:
+    if report.listed:
+        yield "listed", f"{report.listed:,}", ""
+        for why, count in list(report.exempt.items())[:20]:
+            yield f"left out: {escape(plain(why))}", f"{count:,}", f"{report.listed:,} listed"
+    yield "**selected**", f"**{report.selected:,}**", f"{report.listed:,} listed" if report.listed else ""
+    for outcome in Outcome:
+        if ended := report.counts.get(outcome):
+            yield plain(outcome), f"{ended:,}", f"{report.selected:,} selected"
+    if report.settled:
+        yield "recorded for earlier, interrupted sweeps", f"{report.settled:,}", ""
+
+
+def _runs(report: SweepReport, record_url: RecordUrl, rows: int) -> str:
+    if not report.cancellations:
+        return ""
+    shown = _urgent_first(report.cancellations)[:rows]
+    left = len(report.cancellations) - len(shown)
+    cells = (
+        (
+            link(each.run_id, each.dashboard_url),
+            _outcome(each),
+            # Unbroken: a narrow column would make three lines of it.
+            age(each.age_minutes).replace(" ", "\N{NO-BREAK SPACE}"),
+            link("record", record_url(each.record)) if each.record else "",
+            escape(each.reason),
+        )
+        for each in shown
+    )
+    listing = table(["Run", "Outcome", "Age", "Record", "Reason"], cells, number="Age")
+    more = f"\n\nand {left:,} more in the table artifact" if left else ""
+    return f"### Runs\n\n{listing}{more}"
+
+
+def _outcome(each: Cancellation) -> str:
+    """The outcome, with the run's status where that says more (columns are narrow)."""
+    mark = "**" if each.outcome.needs_attention else ""
+    status = each.status or ""
+    more = f" ({escape(status, 40)})" if status and status.lower() not in each.outcome else ""
+    return f"{mark}{plain(each.outcome)}{mark}{more}"
+
+
+def _rules(policy_lines: Sequence[tuple[str, str]]) -> str:
+    if not policy_lines:
+        return ""
+    return f"### Rules\n\n{table(['Rule', 'Value'], [(escape(name), escape(value)) for name, value in policy_lines])}"
+
+
+def _next_steps(report: SweepReport) -> str:
+    if not report.needs_attention:
+        return ""
+    urgent = [each for each in report.cancellations if each.outcome.needs_attention]
+    present = {each.outcome for each in urgent}
+    steps = [f"- **{plain(outcome)}**: {words}" for outcome, words in _ADVICE.items() if outcome in present]
+    if report.refusal is not None:
+        steps.insert(0, f"- **guard**: {escape(report.refusal, 500)}")
+    note = fence(_vendor_note(report, urgent), "text") if urgent else ""
+    return "\n\n".join(part for part in ["### What to do next", "\n".join(steps), note] if part)
+
+
+def _vendor_note(report: SweepReport, urgent: list[Cancellation]) -> str:
+    lines = [
+        f"Subject: {report.kind} runs that stay in progress after a cancel",
+        "",
+        "Hello Extend support,",
+        "",
+        f"we asked for these {report.kind} runs to be cancelled",
+        f"(POST {report.kind.path}/ID/cancel). They did not end, or their",
+        "state could not be read. Please look into them, and tell us",
+        "when they are cancelled.",
+        "",
+        f"Workspace: {visible(report.workspace_id or 'the one of our API key')}",
+        f"Time: {instant(report.looked_at) or 'unknown'}",
+        "",
+    ]
+    for each in urgent[:NOTE_RUNS]:
+        requests = ", ".join(visible(request, 80) for request in each.request_ids[:5]) or "none known"
+        status = visible(each.status or "unknown", 40)
+        since = f", {age(each.age_minutes)} without a change" if each.age_minutes is not None else ""
+        lines += [
+            f"- {visible(each.run_id)}",
+            f"  {plain(each.outcome)}, status {status}{since}",
+            f"  request ids: {requests}",
+        ]
+    if len(urgent) > NOTE_RUNS:
+        lines.append(f"- and {len(urgent) - NOTE_RUNS:,} more")
+    return "\n".join(lines)
+
+
+def _urgent_first(cancellations: Iterable[Cancellation]) -> list[Cancellation]:
+    return sorted(cancellations, key=lambda each: not each.outcome.needs_attention)

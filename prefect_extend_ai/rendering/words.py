@@ -1,0 +1,38 @@
+"""Small things said the same way on every page: ages, instants, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+__all__ = ["age", "instant", "plain", "table"]
+
+
+def age(minutes: float | None) -> str:
+    """Minutes as a person says them: `45 min`, `3 h 20 min`, `2 d 4 h`; empty where unknown."""
+    if minutes is None:
+        return ""
+    whole = int(minutes)
+    if whole < 120:
+        return f"{whole} min"
+    hours, rest = divmod(whole, 60)
+    if hours < 48:
+        return f"{hours} h {rest} min" if rest else f"{hours} h"
+    days, rest = divmod(hours, 24)
+    return f"{days} d {rest} h" if rest else f"{days} d"
+
+
+def instant(moment: datetime | None) -> str:
+    """`2026-03-01 09:30:05 UTC`; empty where unknown."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if moment else ""
+
+
+def plain(name: str) -> str:
+    """A name of ours (`too_young`) as words."""
+    return name.replace("_", " ")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, number: str | None = None) -> str:
+    """A markdown table; the cells are markdown already. The column titled `number` is set to the right."""
+    rule = ["---:" if title == number else "---" for title in head]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))

@@ -1,0 +1,284 @@
+"""Which runs are stale, which are exempt and why, and when a sweep must be refused.
+
+Everything here is pure: runs, limits and the clock come in, a decision comes out. The clock is the API's own.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Annotated, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from prefect_extend_ai.errors import ExtendInputError
+from prefect_extend_ai.runs import PROCESSING, Run, RunKind
+
+__all__ = [
+    "AGE_BANDS",
+    "Exempt",
+    "StalePolicy",
+    "age_band",
+    "assess",
+    "check_filters",
+    "is_held",
+    "outage",
+    "shortest_limit",
+    "too_many",
+    "why_not_at_all",
+    "why_not_stale",
+]
+
+OUTAGE_FROM = 20
+"""From how many stale runs on the outage guard looks whether anything finishes at all."""
+
+CLOCK_GRAIN = timedelta(seconds=2)
+"""HTTP dates are cut to whole seconds, so a run changed just now may seem to lie that far in the future."""
+
+# A blank id or filter is a mistake in somebody's script, and must never come to mean "all".
+Filled = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Minutes = Annotated[int, Field(ge=1)]
+
+
+class StalePolicy(BaseModel):
+    """What else decides whether a run is stale, and how far one sweep may go."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_total_minutes: Minutes | None = Field(
+        default=None,
+        title="Total limit (minutes)",
+        description="Also stale when the run was created longer ago than this, whatever its last update says.",
+    )
+    minutes_by_processor: dict[Filled, Minutes] = Field(
+        default={},
+        title="Limits by processor (minutes)",
+        description='A limit of its own for a classifier (extractor, ...) id: {"cl_invoices": 120}.',
+    )
+    only_processors: list[Filled] = Field(
+        default=[], title="Only these processors", description="Classifier (extractor, ...) ids to keep to."
+    )
+    except_processors: list[Filled] = Field(
+        default=[],
+        title="Never these processors",
+        description="Classifier (extractor, ...) ids whose runs are never touched, whatever else is said.",
+    )
+    source: Filled | None = Field(
+        default=None, title="Source", description="Only runs that this source created, such as API or WORKFLOW_RUN."
+    )
+    batch_id: Filled | None = Field(default=None, title="Batch", description="Only runs of this batch, such as bpr_...")
+    file_name_contains: Filled | None = Field(
+        default=None, title="File name contains", description="Only runs whose file name contains this."
+    )
+    hold_key: Filled = Field(
+        default="prefect_hold",
+        title="Hold key",
+        description="A run whose metadata has this key set to something true is never touched.",
+    )
+    max_cancellations: int = Field(
+        default=500,
+        ge=1,
+        title="Most cancellations in one sweep",
+        description="The oldest so many are cancelled; the rest is left for the next sweep.",
+    )
+    refuse_above: int = Field(
+        default=5000,
+        ge=0,
+        title="Refuse above",
+        description="More stale runs than this is a mistake or an outage: cancel nothing and fail as Refused.",
+    )
+    outage_guard: bool = Field(
+        default=True,
+        title="Outage guard",
+        description=f"{OUTAGE_FROM} or more stale and nothing finished within the limit means that Extend is down: "
+        "cancel nothing and fail as Refused.",
+    )
+    confirm_seconds: int = Field(
+        default=60,
+        ge=1,
+        title="Confirm within (seconds)",
+        description="How long to wait for an accepted cancel to take before the run is called unconfirmed.",
+    )
+    max_sweep_minutes: Minutes = Field(
+        default=30,
+        title="Longest sweep (minutes)",
+        description="After this no further cancel is sent; what was not reached is left for the next sweep.",
+    )
+
+
+class Exempt(enum.StrEnum):
+    """Why a listed run is left alone."""
+
+    TOO_YOUNG = "too_young"
+    HELD = "held"
+    EXCEPT_PROCESSOR = "except_processor"
+    OTHER_PROCESSOR = "other_processor"
+    OTHER_FILE = "other_file"
+    OTHER_STATUS = "other_status"
+    NO_TIMESTAMP = "no_timestamp"
+    FUTURE_TIMESTAMP = "future_timestamp"
+    UNREADABLE = "unreadable"
+
+
+class Listed(Protocol):
+    """What a listing told of a run's times."""
+
+    @property
+    def updated_at(self) -> datetime | None: ...
+    @property
+    def created_at(self) -> datetime | None: ...
+
+
+_WORDS = {
+    Exempt.OTHER_STATUS: "its status is {run.status}, which cannot be cancelled",
+    Exempt.TOO_YOUNG: "it changed since it was listed and is no longer stale",
+    Exempt.HELD: "held: its metadata has {policy.hold_key}",
+    Exempt.NO_TIMESTAMP: "it no longer says when it last changed",
+    Exempt.FUTURE_TIMESTAMP: "its times lie in the future",
+}
+
+
+def assess(
+    run: Run,
+    *,
+    now: datetime,
+    max_processing_minutes: int,
+    policy: StalePolicy,
+    updated_at: datetime | None = None,
+    created_at: datetime | None = None,
+) -> Exempt | None:
+    """Why `run` must be left alone, or None when it is stale.
+
+    Args:
+        run: the run as last read.
+        now: the API's clock when it was read.
+        max_processing_minutes: minutes since the last change after which a run is stale.
+        policy: the rest of the rules.
+        updated_at: the last change as the listing told it, for kinds whose single read does not carry it.
+        created_at: the creation, likewise.
+    """
+    if run.status != PROCESSING:
+        return Exempt.OTHER_STATUS
+    updated_at = run.updated_at or updated_at
+    if updated_at is None:
+        return Exempt.NO_TIMESTAMP
+    created_at = run.created_at or created_at
+    if max(updated_at, created_at or updated_at) > now + CLOCK_GRAIN:
+        return Exempt.FUTURE_TIMESTAMP
+    stale = now - updated_at > _limit(run, max_processing_minutes, policy)
+    if policy.max_total_minutes is not None and created_at is not None:
+        stale = stale or now - created_at > timedelta(minutes=policy.max_total_minutes)
+    if not stale:
+        return Exempt.TOO_YOUNG
+    if run.processor_id in policy.except_processors:
+        return Exempt.EXCEPT_PROCESSOR
+    if policy.only_processors and run.processor_id not in policy.only_processors:
+        return Exempt.OTHER_PROCESSOR
+    if not _file_matches(run, policy.file_name_contains):
+        return Exempt.OTHER_FILE
+    if is_held(run, policy):
+        return Exempt.HELD
+    return None
+
+
+def why_not_stale(run: Run, listed: Listed, max_processing_minutes: int, policy: StalePolicy) -> str | None:
+    """Why a run that was listed as stale must not be cancelled as just read; None where it still must.
+
+    Kinds whose single read tells no times are judged by those of the listing: the check then rests on the status.
+    """
+    if run.read_at is None:
+        return "the answer to the check had no Date header, so its age cannot be told"
+    exempt = assess(
+        run,
+        now=run.read_at,
+        max_processing_minutes=max_processing_minutes,
+        policy=policy,
+        updated_at=None if run.kind.dated else listed.updated_at,
+        created_at=None if run.kind.dated else listed.created_at,
+    )
+    return None if exempt is None else _WORDS.get(exempt, exempt.replace("_", " ")).format(run=run, policy=policy)
+
+
+def why_not_at_all(run: Run, policy: StalePolicy) -> str | None:
+    """Why a run that somebody named must not be cancelled, whatever its age; None where it may."""
+    if run.status not in run.kind.cancellable:
+        return _WORDS[Exempt.OTHER_STATUS].format(run=run)
+    return _WORDS[Exempt.HELD].format(policy=policy) if is_held(run, policy) else None
+
+
+def is_held(run: Run, policy: StalePolicy) -> bool:
+    """Whether somebody holds the run: its metadata has the hold key, set to something true.
+
+    Any text but the empty one is true, "false" included: a run is held in doubt, never cancelled in doubt.
+    """
+    return bool(run.metadata.get(policy.hold_key))
+
+
+def shortest_limit(max_processing_minutes: int, policy: StalePolicy) -> timedelta:
+    """The shortest limit that any processor has: a listing by last change may end at the first younger run."""
+    return timedelta(minutes=min([max_processing_minutes, *policy.minutes_by_processor.values()]))
+
+
+def check_filters(kind: RunKind, policy: StalePolicy) -> None:
+    """Raise ExtendInputError where `policy` filters by something that listings of this kind do not know.
+
+    Extend ignores a parameter that it does not know (vendor's CLI), so such a filter would come to mean "all".
+    """
+    for name in ("source", "batch_id", "file_name_contains"):
+        if getattr(policy, name) is not None and name not in kind.filters:
+            raise ExtendInputError(f"Extend cannot list {kind} runs by {name}: leave {name} empty for this kind.")
+    by_processor = [policy.only_processors, policy.except_processors, policy.minutes_by_processor]
+    if kind.processor is None and any(by_processor):
+        raise ExtendInputError(
+            f"{kind} runs have no processor: leave only_processors, except_processors and minutes_by_processor empty."
+        )
+
+
+def too_many(stale: int, policy: StalePolicy) -> str | None:
+    """Why so many stale runs are a mistake or an outage rather than a backlog; None where they are not."""
+    if stale <= policy.refuse_above:
+        return None
+    return (
+        f"{stale} stale runs are more than refuse_above allows ({policy.refuse_above}). "
+        "Look whether the limit is right and Extend is up, then raise refuse_above to go on."
+    )
+
+
+def outage(
+    stale: int, finished: Iterable[datetime], now: datetime, limit: timedelta, policy: StalePolicy
+) -> str | None:
+    """Why the vendor seems to be down: many stale, and none of `finished` (times of last change) within the limit."""
+    if not policy.outage_guard or stale < OUTAGE_FROM or any(now - moment <= limit for moment in finished):
+        return None
+    minutes = int(limit.total_seconds() // 60)
+    return (
+        f"{stale} runs are stale and none has finished within the last {minutes} minutes: Extend seems to be down. "
+        "Look at its status, then sweep again; set outage_guard to false if you know better."
+    )
+
+
+def age_band(age: timedelta, limit: timedelta) -> str:
+    """Where an age lies against the limit, in words: the bars of the report's picture."""
+    ratio = age / limit
+    return next((band for bound, band in _BANDS if ratio <= bound), _OLDEST_BAND)
+
+
+_BANDS = [(0.5, "up to ½"), (1.0, "½ to 1"), (2.0, "1 to 2"), (5.0, "2 to 5"), (20.0, "5 to 20")]
+_OLDEST_BAND = "over 20"
+AGE_BANDS = [band for _, band in _BANDS] + [_OLDEST_BAND]
+"""Every band, youngest first, in multiples of the limit."""
+
+
+def _limit(run: Run, max_processing_minutes: int, policy: StalePolicy) -> timedelta:
+    minutes = policy.minutes_by_processor.get(run.processor_id or "", max_processing_minutes)
+    return timedelta(minutes=minutes)
+
+
+def _file_matches(run: Run, needle: str | None) -> bool:
+    # The listing was asked for the same; looked at again, since an ignored filter would select every run.
+    # Whether Extend minds the case is not known, so we do not.
+    if needle is None:
+        return True
+    names = [*run.file_names, *run.file_ids, run.id]
+    return any(needle.casefold() in name.casefold() for name in names)

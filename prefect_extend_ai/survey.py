@@ -1,0 +1,206 @@
+"""Look at everything in progress: one listing, all of it read before anything is cancelled."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+from prefect_extend_ai.client import ExtendClient, Page, check_run_id
+from prefect_extend_ai.errors import ExtendInputError, ExtendOddAnswerError
+from prefect_extend_ai.report import Cancellation, Outcome
+from prefect_extend_ai.runs import FAILED, PROCESSED, PROCESSING, Run, RunKind
+from prefect_extend_ai.staleness import (
+    OUTAGE_FROM,
+    Exempt,
+    StalePolicy,
+    age_band,
+    assess,
+    check_filters,
+    outage,
+    shortest_limit,
+    too_many,
+)
+
+__all__ = ["Survey", "Target", "take_survey"]
+
+PAGES_UNSORTED = 10
+"""How far the outage guard reads where the newest cannot be asked for first (parse runs)."""
+
+MOST_PAGES = 10_000
+"""Pages after which a listing is taken to have no end: a million runs in progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A run that somebody wants cancelled, with the little that the rest of the sweep needs of it.
+
+    The run object itself is let go: a backlog of 50,000 would not fit into memory with its documents.
+    """
+
+    run_id: str
+    updated_at: datetime | None = None
+    created_at: datetime | None = None
+    age_minutes: float | None = None
+    dashboard_url: str | None = None
+
+    @classmethod
+    def of(cls, run: Run, now: datetime) -> Target:
+        """The target that a listed run becomes."""
+        age = (now - run.updated_at).total_seconds() / 60 if run.updated_at else None
+        return cls(run.id, run.updated_at, run.created_at, age, run.dashboard_url)
+
+    def cancellation(self, outcome: Outcome, reason: str) -> Cancellation:
+        """What became of it where nothing was sent or read for it."""
+        return Cancellation(
+            run_id=self.run_id,
+            outcome=outcome,
+            reason=reason,
+            age_minutes=self.age_minutes,
+            dashboard_url=self.dashboard_url,
+        )
+
+
+@dataclass(slots=True)
+class Survey:
+    """What a look at everything in progress found.
+
+    Attributes:
+        stale: the stale runs, oldest first.
+        listed: how many runs the listing showed before it was stopped.
+        exempt: why the others were left out, and how many.
+        ages: how many runs in progress lie in which band of age.
+        now: the API's clock at the last page.
+        refusal: what a guard says against cancelling these, None where none does.
+    """
+
+    stale: list[Target] = field(default_factory=list)
+    listed: int = 0
+    exempt: Counter[Exempt] = field(default_factory=Counter)
+    ages: Counter[str] = field(default_factory=Counter)
+    now: datetime | None = None
+    refusal: str | None = None
+
+
+async def take_survey(
+    client: ExtendClient,
+    kind: RunKind,
+    max_processing_minutes: int,
+    policy: StalePolicy,
+    keep: Callable[[Run], object] | None = None,
+) -> Survey:
+    """List what is PROCESSING, sort it into stale and exempt, and ask the guards.
+
+    Args:
+        client: an open client.
+        kind: the kind of run.
+        max_processing_minutes: minutes since the last change after which a run is stale.
+        policy: the rest of the rules.
+        keep: called with every stale run as it was listed, for callers that want the objects themselves.
+
+    Raises:
+        ExtendInputError: the policy filters by something that listings of this kind do not know.
+        ExtendOddAnswerError: an answer without a readable `Date`, by which no age can be told.
+        ExtendError: whatever else kept the listing from being read to its end.
+    """
+    check_filters(kind, policy)
+    survey = Survey()
+    seen: set[str] = set()
+    async for page, now in _pages(client, kind, max_processing_minutes, policy):
+        survey.now = now
+        survey.listed += page.unreadable
+        survey.exempt[Exempt.UNREADABLE] += page.unreadable
+        for run in page.runs:
+            if run.id in seen:
+                continue
+            seen.add(run.id)
+            survey.listed += 1
+            if run.status == PROCESSING and run.updated_at is not None:
+                survey.ages[age_band(now - run.updated_at, timedelta(minutes=max_processing_minutes))] += 1
+            exempt = _exemption(run, now, max_processing_minutes, policy)
+            if exempt is None:
+                survey.stale.append(Target.of(run, now))
+                if keep is not None:
+                    keep(run)
+            else:
+                survey.exempt[exempt] += 1
+    survey.stale.sort(key=lambda target: (-(target.age_minutes or 0), target.run_id))
+    survey.exempt = +survey.exempt
+    survey.refusal = too_many(len(survey.stale), policy)
+    survey.refusal = survey.refusal or await _outage(client, kind, survey, max_processing_minutes, policy)
+    return survey
+
+
+def _exemption(run: Run, now: datetime, max_processing_minutes: int, policy: StalePolicy) -> Exempt | None:
+    try:
+        check_run_id(run.id)
+    except ExtendInputError:
+        return Exempt.UNREADABLE
+    return assess(run, now=now, max_processing_minutes=max_processing_minutes, policy=policy)
+
+
+async def _pages(
+    client: ExtendClient, kind: RunKind, max_processing_minutes: int, policy: StalePolicy
+) -> AsyncIterator[tuple[Page, datetime]]:
+    """Every page that may hold a stale run: by last change, and by creation where a total limit is set."""
+    passes: list[tuple[Literal["updatedAt", "createdAt"], timedelta]] = [
+        ("updatedAt", shortest_limit(max_processing_minutes, policy))
+    ]
+    if policy.max_total_minutes is not None and kind.sortable:
+        passes.append(("createdAt", timedelta(minutes=policy.max_total_minutes)))
+    for sort_by, limit in passes:
+        earliest: datetime | None = None
+        latest: datetime | None = None
+        in_order = True
+        pages = 0
+        async for page in client.iter_pages(
+            kind,
+            sort_by=sort_by,
+            source=policy.source,
+            batch_id=policy.batch_id,
+            file_name_contains=policy.file_name_contains,
+        ):
+            if page.read_at is None:
+                raise ExtendOddAnswerError(
+                    "The listing came without a readable Date header, so no run's age can be told by Extend's clock. "
+                    "Nothing was cancelled. Look for a proxy that drops the header."
+                )
+            pages += 1
+            if pages > MOST_PAGES:
+                raise ExtendOddAnswerError(
+                    f"The listing has no end: {MOST_PAGES} pages, and more. Nothing was cancelled."
+                )
+            yield page, page.read_at
+            for run in page.runs:
+                moment = run.updated_at if sort_by == "updatedAt" else run.created_at
+                if moment is not None:
+                    in_order = in_order and (latest is None or latest <= moment)
+                    earliest, latest = earliest or moment, moment
+            # The listing may end at the first run that is too young, but only as long as it really is in order:
+            # an ignored sort parameter must cost requests, not hide stale runs. One time alone shows no order.
+            too_young = latest is not None and page.read_at - latest <= limit
+            if kind.sortable and in_order and latest != earliest and too_young:
+                break
+
+
+async def _outage(
+    client: ExtendClient, kind: RunKind, survey: Survey, max_processing_minutes: int, policy: StalePolicy
+) -> str | None:
+    """Ask the outage guard; it costs a request or two, and none below its threshold."""
+    if not policy.outage_guard or len(survey.stale) < OUTAGE_FROM or survey.now is None:
+        return None
+    limit = timedelta(minutes=max_processing_minutes)
+    verdict = None
+    for status in (PROCESSED, FAILED):
+        pages = 0
+        async for page in client.iter_pages(kind, status=status, sort_dir="desc"):
+            finished = [run.updated_at for run in page.runs if run.updated_at and not run.was_aborted]
+            verdict = outage(len(survey.stale), finished, survey.now, limit, policy)
+            pages += 1
+            if verdict is None:
+                return None
+            if kind.sortable or pages == PAGES_UNSORTED:
+                break
+    return verdict

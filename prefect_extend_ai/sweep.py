@@ -1,0 +1,287 @@
+"""The engine of a sweep: settle what an earlier one left open, then cancel in batches, each one written ahead.
+
+The order of writes is the promise: note, then cancels, then records, then the note is closed. A process killed
+between any two of them leaves a note from which the next sweep finds everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from prefect_extend_ai.cancellation import (
+    ACCOUNT_ERRORS,
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    Settled,
+    Stop,
+    cancel_one,
+    ended,
+)
+from prefect_extend_ai.client import ExtendClient
+from prefect_extend_ai.errors import ExtendError, ExtendNotFoundError, RecordError
+from prefect_extend_ai.ledger import Ledger, Note
+from prefect_extend_ai.report import Cancellation, Outcome
+from prefect_extend_ai.runs import Run
+from prefect_extend_ai.survey import Target
+
+__all__ = ["ONE_RECORD_EACH", "Sweep", "batches"]
+
+logger = logging.getLogger(__name__)
+
+ONE_RECORD_EACH = 200
+"""Up to so many runs in a sweep, each has a record of its own; beyond, the runs of a batch share one."""
+
+BATCH = 50
+"""Runs in a batch: what one note announces."""
+
+SHARED_BATCH = 200
+"""Runs in a batch where they share a record: each batch costs Prefect four writes, whatever its size."""
+
+RECORD_BYTES = 1_000_000
+"""Runs stop sharing a record at this size: Prefect Cloud takes requests up to 5 MiB."""
+
+RECORD_PATIENCE = 120.0
+"""Seconds for which records are tried again once Prefect cannot be written to; then the note stays open."""
+
+MISSING_PATIENCE = timedelta(days=1)
+"""For how long a run that is not found keeps its note open: without a workspace in the credentials, a note may be
+another workspace's, whose own sweep will find the run."""
+
+
+def batches(targets: Sequence[Target]) -> Iterator[Sequence[Target]]:
+    """Cut the targets so that a sweep never writes more than about ONE_RECORD_EACH records."""
+    least = BATCH if len(targets) <= ONE_RECORD_EACH else SHARED_BATCH
+    size = max(least, -(-len(targets) // (ONE_RECORD_EACH - BATCH)))
+    return (targets[start : start + size] for start in range(0, len(targets), size))
+
+
+@dataclass(slots=True)
+class Sweep:
+    """What the batches of one sweep share.
+
+    Attributes:
+        client: an open client.
+        ledger: where notes and records are kept.
+        spare: says why no cancel may go out for a run as just read, None where one may.
+        stop: once set, no further cancel goes out.
+        shared_records: whether the runs of a batch share a record.
+        concurrency: how many runs are between their check and their cancel at once.
+        confirm_seconds: how long to wait for an accepted cancel to take.
+        clock, sleep, now: the clocks, for tests.
+        unrecorded: ids of runs that ended and whose record could not be written.
+    """
+
+    client: ExtendClient
+    ledger: Ledger
+    spare: Callable[[Run, Target], str | None]
+    stop: Stop = field(default_factory=Stop)
+    shared_records: bool = False
+    concurrency: int = 8
+    confirm_seconds: float = 60
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    unrecorded: set[str] = field(default_factory=set)
+    _leftovers: dict[UUID, Note] = field(default_factory=dict)
+    _settled: dict[str, UUID] = field(default_factory=dict)
+    _handing_over: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _slots: asyncio.Semaphore = field(init=False)
+    _writers: asyncio.Semaphore = field(init=False)
+    _record_deadline: float | None = None
+
+    def __post_init__(self) -> None:
+        self._slots = asyncio.Semaphore(self.concurrency)
+        # More than four at once do not help Prefect's API, which takes 12 to 15 ms for each.
+        self._writers = asyncio.Semaphore(4)
+
+    async def settle(self) -> list[Cancellation]:
+        """Record what became final of the runs that earlier sweeps left open, and close their notes.
+
+        Raises RecordError when Prefect cannot be asked, and the account's errors (wrong key, no credits).
+        """
+        settled: list[Cancellation] = []
+        claimed: set[str] = set()
+        # The newest note keeps a run that stands in several, so that it is recorded once.
+        for found in reversed(await self.ledger.open_notes()):
+            once = [run_id for run_id in found.run_ids if run_id not in claimed]
+            note = found if len(once) == len(found.run_ids) else await self._narrow(found, once)
+            claimed.update(once)
+            if once:
+                settled += await self._settle_note(note)
+        return settled
+
+    async def cancel_batch(self, targets: Sequence[Target]) -> list[Cancellation]:
+        """Cancel these runs and record how each ended; never raises for what happens to one of them."""
+        # Listings may lag behind reads, and show what was settled a moment ago.
+        why = "it had ended, and was recorded as this sweep began"
+        done = {
+            target.run_id: target.cancellation(Outcome.SPARED, why).model_copy(update={"record": record})
+            for target in targets
+            if (record := self._settled.get(target.run_id))
+        }
+        if fresh := [target for target in targets if target.run_id not in done]:
+            done |= {each.run_id: each for each in await self._cancel_fresh(fresh)}
+        return [done[target.run_id] for target in targets]
+
+    async def _cancel_fresh(self, targets: Sequence[Target]) -> list[Cancellation]:
+        if (reason := self.stop.reason) is not None:
+            return [target.cancellation(Outcome.DEFERRED, reason) for target in targets]
+        try:
+            note = await self.ledger.open([target.run_id for target in targets])
+            handed_over = await self._hand_over(note)
+        except RecordError as error:
+            reason = f"nothing more was cancelled, because it could not be written down first: {error}"
+            self.stop.set(reason, error)
+            return [target.cancellation(Outcome.DEFERRED, reason) for target in targets]
+        results = await asyncio.gather(*(self._one(note, target) for target in targets))
+        records: dict[str, UUID | None] = {}
+        for chunk in _by_size(results):
+            record = await self._record(note, chunk)
+            records |= {each.cancellation.run_id: record for each in chunk}
+        # An earlier sweep's cancel may still take effect on a run that it left open, whatever became of ours.
+        unsettled = {
+            each.cancellation.run_id
+            for each in results
+            if each.open or (each.cancellation.run_id in handed_over and not each.cancellation.outcome.is_end)
+        }
+        await self._close(note, unsettled | self.unrecorded.intersection(note.run_ids))
+        return [each.recorded_in(records.get(each.cancellation.run_id, each.cancellation.record)) for each in results]
+
+    async def _one(self, note: Note, target: Target) -> Settled:
+        try:
+            settled = await cancel_one(
+                self.client,
+                self.ledger.scope.kind,
+                target,
+                spare=self.spare,
+                stop=self.stop,
+                slot=self._slots,
+                confirm_seconds=self.confirm_seconds,
+                clock=self.clock,
+                sleep=self.sleep,
+            )
+        except Exception as error:
+            # One bad run never stops the sweep; whether its cancel went out is not known, so its note stays open.
+            logger.exception("Unexpected trouble with run %s", target.run_id)
+            reason = f"unexpected {type(error).__name__}; see the log"
+            return Settled(Cancellation(run_id=target.run_id, outcome=Outcome.ERROR, reason=reason), open=True)
+        if settled.final is None or self.shared_records:
+            return settled
+        record = await self._record(note, [settled])
+        # The object is let go as soon as it is recorded, for memory's sake.
+        return Settled(settled.recorded_in(record), open=settled.open)
+
+    async def _settle_note(self, note: Note) -> list[Cancellation]:
+        recorded = await self.ledger.recorded(note)
+        self._settled |= recorded
+        missing = [run_id for run_id in note.run_ids if run_id not in recorded]
+        found = await asyncio.gather(*(self._look_again(note, run_id) for run_id in missing))
+        finals = [each for each in found if isinstance(each, Settled)]
+        chunks = list(_by_size(finals)) if len(finals) > BATCH else [[each] for each in finals]
+        settled: list[Cancellation] = []
+        for chunk in chunks:
+            record = await self._record(note, chunk)
+            settled += [each.recorded_in(record) for each in chunk]
+            self._settled |= {each.cancellation.run_id: record for each in chunk if record is not None}
+        kept = [run_id for run_id, each in zip(missing, found, strict=True) if each is None]
+        kept += self.unrecorded.intersection(note.run_ids)
+        if len(kept) < len(note.run_ids):
+            note = await self._narrow(note, kept)
+        if kept:
+            self._leftovers[note.id] = note
+        return settled
+
+    async def _look_again(self, note: Note, run_id: str) -> Settled | Outcome | None:
+        """How a run of an open note ended; an outcome where it is gone for good, None where it stays open."""
+        try:
+            async with self._slots:
+                run = await self.client.get_run(run_id, self.ledger.scope.kind)
+        except ExtendNotFoundError:
+            return Outcome.NOT_FOUND if self.now() - note.opened_at > MISSING_PATIENCE else None
+        except ACCOUNT_ERRORS:
+            raise
+        except ExtendError as error:
+            logger.warning("Run %s of an earlier sweep could not be read, and stays open: %s", run_id, error)
+            return None
+        if not run.is_terminal:
+            return None
+        cancellation = Cancellation(
+            run_id=run_id,
+            outcome=ended(run, ours=True),
+            reason="left open by an earlier sweep that was interrupted, or that could not confirm it in time",
+            status=run.status,
+            dashboard_url=run.dashboard_url,
+        )
+        return Settled(cancellation, run)
+
+    async def _hand_over(self, note: Note) -> set[str]:
+        """A run left open by an earlier sweep and selected again stands in this sweep's note alone from here on."""
+        handed_over: set[str] = set()
+        # One batch after another: each narrows what the one before it has left.
+        async with self._handing_over:
+            for leftover in list(self._leftovers.values()):
+                ours = set(leftover.run_ids).intersection(note.run_ids)
+                if ours:
+                    rest = [run_id for run_id in leftover.run_ids if run_id not in ours]
+                    self._leftovers[leftover.id] = await self._narrow(leftover, rest)
+                handed_over |= ours
+        return handed_over
+
+    async def _narrow(self, note: Note, still_open: Collection[str]) -> Note:
+        await self.ledger.close(note, still_open)
+        return note.model_copy(update={"run_ids": list(still_open)})
+
+    async def _close(self, note: Note, still_open: Collection[str]) -> None:
+        try:
+            await self.ledger.close(note, still_open)
+        except RecordError as error:
+            # Harmless: the next sweep finds the records, and closes it.
+            logger.warning("The note of a batch could not be closed; the next sweep will: %s", error)
+
+    async def _record(self, note: Note, finals: Sequence[Settled]) -> UUID | None:
+        """Record ended runs, trying again within the patience; None when that failed and the note has to stay open."""
+        pairs = [(each.final, each.cancellation) for each in finals if each.final is not None]
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                async with self._writers:
+                    # A write that failed may have been made all the same, its answer lost.
+                    done = await self.ledger.recorded(note) if pause > FIRST_PAUSE else {}
+                    pairs = [(run, cancellation) for run, cancellation in pairs if run.id not in done]
+                    return await self.ledger.record(note, pairs) if pairs else done[finals[0].cancellation.run_id]
+            except RecordError as error:
+                now = self.clock()
+                self._record_deadline = self._record_deadline or now + RECORD_PATIENCE
+                self.stop.set(f"no further cancel was sent, because records cannot be written: {error}", error)
+                if now >= self._record_deadline:
+                    self.unrecorded.update(run.id for run, _ in pairs)
+                    return None
+            except Exception:
+                # A document that cannot be rendered must cost its own record alone; its note stays open.
+                logger.exception("Unexpected trouble with the record of %s", ", ".join(run.id for run, _ in pairs))
+                self.unrecorded.update(run.id for run, _ in pairs)
+                return None
+            await self.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def _by_size(results: Sequence[Settled]) -> Iterator[list[Settled]]:
+    """Cut the ended runs into groups that may share a record."""
+    group: list[Settled] = []
+    size = 0
+    for each in results:
+        if each.final is None:
+            continue
+        if group and size + len(each.final.text) > RECORD_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(each)
+        size += len(each.final.text)
+    if group:
+        yield group

@@ -1,0 +1,290 @@
+"""Requests to Extend's API: paced, retried where that is safe, never redirected."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+
+import httpx
+import stamina
+from pydantic import SecretStr
+
+from prefect_extend_ai.answers import Answer, error_for
+from prefect_extend_ai.errors import (
+    ExtendError,
+    ExtendOddAnswerError,
+    ExtendRateLimitError,
+    ExtendServerError,
+    ExtendTransportError,
+)
+from prefect_extend_ai.pacing import Pace
+
+__all__ = ["Transport"]
+
+CONNECTIONS = 64
+LARGEST_BODY = 64 * 1024 * 1024
+"""Bytes of a body that are read into memory, unpacked."""
+ATTEMPTS = 5
+"""How often a read is sent at most, 429 aside."""
+
+Params = Mapping[str, str | int]
+
+
+class Transport:
+    """One account's connection to Extend's API.
+
+    Reads and writes have a pace of their own, because the API counts them separately (vendor's page on rate
+    limits). A 429 slows its whole category, as a 503 with `Retry-After` does.
+
+    What is repeated: a 429 until the call's deadline, read or write, because the request was not carried out. A
+    read also after 408, 5xx and a lost connection, up to five times with a jittered back-off of some ten seconds
+    in all, or as long as `Retry-After` asks. A write after nothing else, because only a fresh read can tell what
+    became of it.
+
+    Where the key goes: to the host of `base_url` and nowhere else. No redirect is followed. Proxies named by the
+    environment are used for https, where they see no more than the host's name, and not for plain http.
+
+    Args:
+        base_url: https, or http on this machine; may end in a path prefix.
+        api_key: never in a repr, a log or an exception of ours.
+        workspace_id: sent as `x-extend-workspace-id`.
+        api_version: sent as `x-extend-api-version`.
+        requests_per_second: the rate of each category.
+        http_transport: stands in for the network in tests.
+        connect_timeout: seconds to connect.
+        read_timeout: seconds without a byte.
+        deadline: seconds for a whole call, with its repeats and its waiting.
+        clock: seconds, monotonic.
+        sleep: waits so many seconds; for the paces.
+        permit: awaited right before each request of any category, for a budget that is shared with others. What it
+            raises ends the call, and nothing was sent.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: SecretStr,
+        *,
+        workspace_id: str | None = None,
+        api_version: str,
+        requests_per_second: float,
+        http_transport: httpx.AsyncBaseTransport | None = None,
+        connect_timeout: float = 10,
+        read_timeout: float = 30,
+        deadline: float = 120,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        permit: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        headers = {
+            "accept": "application/json",
+            "user-agent": f"prefect-extend-ai/{version('prefect-extend-ai')}",
+            "x-extend-api-version": api_version,
+        }
+        if workspace_id is not None:
+            headers["x-extend-workspace-id"] = workspace_id
+        self._key = api_key
+        self._names_workspace = workspace_id is not None
+        self._deadline = deadline
+        self._clock = clock
+        self._permit = permit
+        self._reads = Pace(requests_per_second, clock=clock, sleep=sleep)
+        self._writes = Pace(requests_per_second, clock=clock, sleep=sleep)
+        self._http = httpx.AsyncClient(
+            base_url=base_url,
+            headers=headers,
+            auth=_Bearer(api_key),
+            # No limit of its own for a free connection: the call's deadline is one.
+            timeout=httpx.Timeout(read_timeout, connect=connect_timeout, pool=None),
+            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
+            follow_redirects=False,
+            trust_env=base_url.startswith("https:"),
+            transport=http_transport,
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def get(self, path: str, params: Params | None = None) -> Answer:
+        """Read. Raises an ExtendAPIError for any answer but a success, ExtendTransportError for none."""
+        call = self._call(f"GET {path}")
+        return await self._in_time(call, self._read(call, path, params))
+
+    async def post(self, path: str) -> Answer:
+        """Write, with no body. Raises as `get` does; after anything but a 429 the write may have taken effect."""
+        call = self._call(f"POST {path}")
+        return await self._in_time(call, self._once(call, self._writes, "POST", path))
+
+    def odd_answer(self, answer: Answer, problem: str) -> ExtendOddAnswerError:
+        """The error for a success whose body is not what was asked for."""
+        shown = self._without_key(answer)
+        return ExtendOddAnswerError(
+            self._redacted(problem), status=shown.status, request_id=shown.request_id, body=shown.text
+        )
+
+    def _call(self, what: str) -> _Call:
+        return _Call(what, started=self._clock(), ends=self._clock() + self._deadline)
+
+    async def _in_time(self, call: _Call, answering: Awaitable[Answer]) -> Answer:
+        try:
+            async with asyncio.timeout(self._deadline):
+                return await answering
+        except TimeoutError:
+            pass  # and raise outside: what it came from leads into frames that hold the Authorization header
+        raise self._too_late(call)
+
+    async def _read(self, call: _Call, path: str, params: Params | None) -> Answer:
+        def again(error: Exception) -> bool | float:
+            late = self._clock() + (call.asked_to_wait or 0) >= call.ends
+            if late or not isinstance(error, ExtendServerError | ExtendTransportError):
+                return False
+            return True if call.asked_to_wait is None else call.asked_to_wait
+
+        async for attempt in stamina.retry_context(
+            on=again, attempts=ATTEMPTS, timeout=None, wait_initial=0.5, wait_max=5, wait_jitter=1
+        ):
+            with attempt:
+                return await self._once(call, self._reads, "GET", path, params)
+        raise AssertionError("the last attempt returns or raises")  # pragma: no cover
+
+    async def _once(self, call: _Call, pace: Pace, method: str, path: str, params: Params | None = None) -> Answer:
+        """Send, and send again only while the answer is a 429 and the deadline allows."""
+        while True:
+            call.asked_to_wait = None
+            call.doing = "waiting for a turn"
+            wave = await pace.turn()
+            if self._permit is not None:
+                call.doing = "waiting for the shared rate limit"
+                await self._permit()
+            if self._clock() >= call.ends:
+                raise self._too_late(call)
+            call.doing = "waiting for the answer"
+            call.limited = None  # from here on this request may take effect, whatever became of the one before
+            answer = await self._exchange(method, path, params)
+            call.asked_to_wait = answer.retry_after
+            if answer.status == 429 or (answer.status == 503 and answer.retry_after is not None):
+                pace.slow_down(wave, answer.retry_after)
+            elif answer.status < 500:
+                pace.recovered(wave)
+            if answer.is_success:
+                return answer
+            error = error_for(self._without_key(answer), names_workspace=self._names_workspace)
+            if not isinstance(error, ExtendRateLimitError):
+                raise error
+            call.limited = error
+            if self._clock() + (answer.retry_after or 0) >= call.ends:
+                raise self._too_late(call)
+
+    async def _exchange(self, method: str, path: str, params: Params | None) -> Answer:
+        """One request, one answer.
+
+        Nothing that the HTTP stack raises leaves here, a cancellation included: the frames that it came
+        through hold the Authorization header, and an error reporter may show the locals of frames.
+        """
+        failure: BaseException
+        try:
+            response = await self._http.send(self._http.build_request(method, path, params=params), stream=True)
+            try:
+                return await _read_whole(response)
+            finally:
+                await response.aclose()
+        except asyncio.CancelledError:
+            failure = asyncio.CancelledError()
+        except ExtendOddAnswerError as error:
+            request_id = self._redacted(error.request_id or "") or None
+            failure = ExtendOddAnswerError(error.message, status=error.status, request_id=request_id)
+        except Exception as error:  # noqa: BLE001  # the layers below httpx leak errors of their own now and then
+            said = self._redacted(_why_no_answer(error))
+            failure = ExtendTransportError(f"{method} {path} at {self._http.base_url.host}: {said}")
+        raise failure
+
+    def _too_late(self, call: _Call) -> ExtendError:
+        waited = f"gave up after {self._clock() - call.started:.0f} s"
+        if call.limited is None:
+            return ExtendTransportError(f"{call.what}: {waited}, {call.doing}")
+        asked = f" (Extend asks to wait {call.asked_to_wait:g} s)" if call.asked_to_wait else ""
+        return ExtendRateLimitError(
+            f"{call.limited.message}; {waited}{asked}",
+            status=call.limited.status,
+            code=call.limited.code,
+            request_id=call.limited.request_id,
+            retryable=call.limited.retryable,
+        )
+
+    def _without_key(self, answer: Answer) -> Answer:
+        """What may be shown of an answer, in case a server or a proxy echoes the key."""
+        return replace(
+            answer,
+            text=self._redacted(answer.text),
+            request_id=self._redacted(answer.request_id or "") or None,
+            location=self._redacted(answer.location or "") or None,
+        )
+
+    def _redacted(self, text: str) -> str:
+        return text.replace(self._key.get_secret_value(), "[key]")
+
+
+@dataclass(slots=True)
+class _Call:
+    """What one call has gone through so far. Times are the clock's seconds."""
+
+    what: str
+    started: float
+    ends: float
+    doing: str = ""
+    asked_to_wait: float | None = None
+    limited: ExtendRateLimitError | None = None
+
+
+class _Bearer(httpx.Auth):
+    """Puts the key on a request as it leaves, so that no frame of ours ever holds it in plain."""
+
+    def __init__(self, key: SecretStr) -> None:
+        self._key = key
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["authorization"] = f"Bearer {self._key.get_secret_value()}"
+        yield request
+
+
+async def _read_whole(response: httpx.Response) -> Answer:
+    body = bytearray()
+    problem = ""
+    try:
+        async for part in response.aiter_bytes():
+            body += part
+            if len(body) > LARGEST_BODY:
+                problem = f"a body of more than {LARGEST_BODY // 1024**2} MB"
+                break
+    except httpx.DecodingError:
+        problem = "a body that cannot be unpacked"
+    # The body of an error is only shown, so it need not be sound.
+    text = body[: LARGEST_BODY if not problem else 1000].decode(errors="replace")
+    if response.is_success and not problem:
+        try:
+            body.decode()
+        except UnicodeDecodeError:
+            problem = "a body that is not UTF-8"
+    answer = Answer.of(response.status_code, response.headers, text)
+    if response.is_success and problem:
+        raise ExtendOddAnswerError(problem, status=answer.status, request_id=answer.request_id)
+    return answer
+
+
+def _why_no_answer(error: Exception) -> str:
+    """What a person would call it, with the HTTP stack's own words where they add something."""
+    match error:
+        case httpx.ConnectTimeout():
+            said = "could not connect in time: check the network and the base URL"
+        case httpx.TimeoutException():
+            said = "no answer in time"
+        case httpx.ConnectError() | httpx.ProxyError():
+            said = "could not connect: check the network and the base URL"
+        case _:
+            said = "the connection was lost"
+    detail = " ".join(str(error).split())
+    return f"{said} ({type(error).__name__}{': ' if detail else ''}{detail})"
