@@ -1,0 +1,34 @@
+"""An embedded look-alike of Extend's API: for demonstrations, tests, and dry runs of your own.
+
+    from prefect_extend_ai.sandbox import World, serve
+
+    with serve(World.populated(runs=60, stuck=12)) as sandbox:
+        print(sandbox.url)          # give it to ExtendCredentials(base_url=...)
+
+It behaves as the vendor documents; what the vendor does not document is a switch of `Behaviour`, and what may go
+wrong is a `Trouble`.
+"""
+
+from prefect_extend_ai.sandbox.app import create_app
+from prefect_extend_ai.sandbox.behaviour import Behaviour, CancelMode
+from prefect_extend_ai.sandbox.journal import Entry
+from prefect_extend_ai.sandbox.record import Processor, Record, State
+from prefect_extend_ai.sandbox.server import Served, serve
+from prefect_extend_ai.sandbox.troubles import Trouble
+from prefect_extend_ai.sandbox.world import API_KEY, WORKSPACE, World
+
+__all__ = [
+    "API_KEY",
+    "WORKSPACE",
+    "Behaviour",
+    "CancelMode",
+    "Entry",
+    "Processor",
+    "Record",
+    "Served",
+    "State",
+    "Trouble",
+    "World",
+    "create_app",
+    "serve",
+]

@@ -1,0 +1,164 @@
+"""The API itself: Extend's run endpoints for all six kinds that can be cancelled."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from prefect_extend_ai.runs import PROCESSED, PROCESSING, RunKind
+from prefect_extend_ai.sandbox.behaviour import Behaviour
+from prefect_extend_ai.sandbox.faults import Fault, fault_response
+from prefect_extend_ai.sandbox.gateway import Gateway, call_of
+from prefect_extend_ai.sandbox.listing import Query, SortBy
+from prefect_extend_ai.sandbox.objects import to_text
+from prefect_extend_ai.sandbox.population import processors
+from prefect_extend_ai.sandbox.record import Processor
+from prefect_extend_ai.sandbox.world import World
+
+__all__ = ["create_app"]
+
+_MOST_A_PAGE = 1000
+_WORKFLOW_STATUSES = {"NEEDS_REVIEW", "CANCELLING"}
+
+
+def create_app(world: World) -> FastAPI:
+    """An application that answers for a world as Extend's API would. Kinds without a cancel endpoint are not served."""
+    # FastAPI's own pages would be served without a key.
+    app = FastAPI(title="Extend sandbox", openapi_url=None, redirect_slashes=False)
+    for kind in RunKind:
+        app.include_router(_routes(kind, world))
+
+    @app.exception_handler(Fault)
+    async def faulty(request: Request, fault: Fault) -> Response:
+        return fault_response(fault, world.behaviour, call_of(request).request_id)
+
+    @app.exception_handler(HTTPException)
+    async def unknown(request: Request, error: HTTPException) -> Response:
+        code = "NOT_FOUND" if error.status_code == HTTPStatus.NOT_FOUND else "INVALID_REQUEST"
+        message = f"{request.method} {request.url.path}: {error.detail}"
+        fault = Fault(error.status_code, code, message, dict(error.headers or {}))
+        return fault_response(fault, world.behaviour, call_of(request).request_id)
+
+    app.add_middleware(Gateway, world=world)
+    return app
+
+
+def _routes(kind: RunKind, world: World) -> APIRouter:
+    router = APIRouter(prefix=kind.path)
+
+    @router.get("")
+    async def list_runs(request: Request) -> Response:
+        asked = request.query_params
+        query = _query(kind, call_of(request).workspace, dict(asked), world.behaviour)
+        with world.lock:
+            page = world.page(query, asked.get("nextPageToken"))
+            body: dict[str, Any] = {"object": "list", "data": [world.listed(record) for record in page.records]}
+        if page.token or world.behaviour.nulls:
+            body["nextPageToken"] = page.token
+        return _json(to_text(body))
+
+    @router.post("")
+    async def create_run(request: Request) -> Response:
+        run = _order(kind, await request.body())
+        seconds = world.behaviour.created_run_seconds
+        plan = [] if seconds is None else [(seconds, PROCESSED)]
+        with world.lock:
+            source_id = call_of(request).request_id
+            workspace = call_of(request).workspace
+            run_id = world.add(kind, PROCESSING, plan=plan, workspace=workspace, source_id=source_id, **run)
+            return _json(world.text(run_id))
+
+    @router.get("/{run_id}")
+    async def get_run(request: Request, run_id: str) -> Response:
+        with world.lock:
+            return _json(world.read(world.find(kind, call_of(request).workspace, run_id)))
+
+    @router.delete("/{run_id}")
+    async def delete_run(request: Request, run_id: str) -> Response:
+        with world.lock:
+            world.remove(world.find(kind, call_of(request).workspace, run_id))
+        return _json(to_text({"id": run_id}))
+
+    @router.post("/{run_id}/cancel")
+    async def cancel_run(request: Request, run_id: str) -> Response:
+        with world.lock:
+            text = world.cancel(world.find(kind, call_of(request).workspace, run_id))
+        return _json(text) if text else Response("", world.behaviour.empty_status)
+
+    return router
+
+
+def _json(text: str) -> Response:
+    return Response(text, media_type="application/json")
+
+
+def _query(kind: RunKind, workspace: str, asked: dict[str, str], behaviour: Behaviour) -> Query:
+    """What a listing was asked for. Raises Fault 400 for what cannot be read; an unknown parameter is ignored."""
+    status = asked.get("status")
+    statuses = kind.terminal | {"PENDING", PROCESSING} | (_WORKFLOW_STATUSES if kind is RunKind.WORKFLOW else set())
+    size = asked.get("maxPageSize", "10")
+    sort_by: SortBy = "updatedAt"
+    descending = True
+    if status is not None and status not in statuses:
+        raise Fault(400, "INVALID_REQUEST", f"status must be one of {', '.join(sorted(statuses))}.")
+    if not (size.isascii() and size.isdecimal() and 1 <= int(size) <= _MOST_A_PAGE):
+        raise Fault(400, "INVALID_REQUEST", f"maxPageSize must be a whole number from 1 to {_MOST_A_PAGE}.")
+    if kind.sortable and behaviour.sorts:
+        if asked.get("sortBy", sort_by) not in ("createdAt", "updatedAt"):
+            raise Fault(400, "INVALID_REQUEST", "sortBy must be createdAt or updatedAt.")
+        if asked.get("sortDir", "desc") not in ("asc", "desc"):
+            raise Fault(400, "INVALID_REQUEST", "sortDir must be asc or desc.")
+        sort_by = "createdAt" if asked.get("sortBy") == "createdAt" else "updatedAt"
+        descending = asked.get("sortDir") != "asc"
+    filters = tuple((name, asked[name]) for name in _filters(kind) if name in asked)
+    length = min(int(size), behaviour.largest_page or _MOST_A_PAGE)
+    return Query(kind, workspace, status, filters, sort_by, descending, length)
+
+
+def _filters(kind: RunKind) -> list[str]:
+    """The filters that a kind's listing knows, by their wire names (vendor's SDK 1.20.0)."""
+    names = ["fileNameContains"]
+    names += [f"{kind.processor}Id"] if kind.processor else []
+    names += ["batchId"] if kind is not RunKind.VERIFY else ["riskLevel"]
+    names += ["source", "sourceId"] if kind is not RunKind.WORKFLOW else []
+    return names
+
+
+def _order(kind: RunKind, body: bytes) -> dict[str, Any]:
+    """What a run is to be made of. Raises Fault 400 for a request that makes none."""
+    try:
+        asked = json.loads(body)
+    except ValueError:
+        asked = None
+    if not isinstance(asked, dict):
+        raise Fault(400, "INVALID_REQUEST", "The body must be a JSON object.")
+    file, metadata = asked.get("file"), asked.get("metadata")
+    if not isinstance(file, dict) or not any(isinstance(file.get(how), str) for how in ("url", "id", "text", "base64")):
+        raise Fault(400, "INVALID_REQUEST", "file must be an object with a url, an id, a text or base64.")
+    if metadata is not None and not isinstance(metadata, dict):
+        raise Fault(400, "INVALID_REQUEST", "metadata must be an object.")
+    run: dict[str, Any] = {"file_name": _file_name(file), "metadata": metadata}
+    if kind.processor is None:
+        return run
+    reference, config = asked.get(kind.processor), asked.get("config")
+    if isinstance(reference, dict) and isinstance(reference.get("id"), str):
+        known = {processor.id: processor for processor in processors(kind)}
+        run["processor"] = known.get(reference["id"], Processor(reference["id"], reference["id"]))
+    elif isinstance(config, dict) and kind is not RunKind.WORKFLOW:
+        run["config"] = config
+    else:
+        raise Fault(400, "INVALID_REQUEST", f"Give a {kind.processor} with an id, or a config.")
+    return run
+
+
+def _file_name(file: dict[str, Any]) -> str:
+    if isinstance(file.get("name"), str):
+        return str(file["name"])
+    if isinstance(file.get("url"), str):
+        return str(file["url"]).partition("?")[0].rpartition("/")[2] or "document.pdf"
+    return "document.txt"

@@ -1,0 +1,146 @@
+"""`prefect-extend-ai sandbox`: the sandbox on a port, for people."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from cyclopts import Parameter, validators
+from pydantic import ValidationError
+from rich.console import Console
+
+from prefect_extend_ai.errors import ExtendInputError
+from prefect_extend_ai.runs import KindName
+from prefect_extend_ai.sandbox.behaviour import Behaviour
+from prefect_extend_ai.sandbox.server import serve
+from prefect_extend_ai.sandbox.troubles import Trouble
+from prefect_extend_ai.sandbox.world import API_KEY, WORKSPACE, World
+
+__all__ = ["sandbox"]
+
+_MANY = Parameter(negative="", show_default=False)
+
+
+def sandbox(
+    *,
+    port: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))] = 8765,
+    host: str = "127.0.0.1",
+    runs: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 60,
+    stuck: Annotated[int | None, Parameter(validator=validators.Number(gte=0))] = None,
+    seed: int = 1,
+    kind: Annotated[tuple[KindName, ...], _MANY] = ("classify",),
+    requests_per_second: Annotated[float | None, Parameter(validator=validators.Number(gt=0))] = None,
+    api_key: str = API_KEY,
+    workspace: str = WORKSPACE,
+    organization_key: Annotated[bool, Parameter(negative="")] = False,
+    clock_ahead: float = 0,
+    behave: Annotated[tuple[str, ...], _MANY] = (),
+    trouble: Annotated[tuple[str, ...], _MANY] = (),
+    chaos: int | None = None,
+) -> None:
+    """Serve a look-alike of Extend's API on this machine, full of made-up runs.
+
+    Nothing leaves the machine, and no real run is touched. Stop it with Ctrl-C.
+
+    Rehearse with troubles: `WHERE:WHICH:WHAT`, with `@FROM-TO` for when, once without.
+    WHERE is list, get, cancel, create, delete or any; WHICH a run id or a pattern like `*`;
+    WHAT one of reset, slow=SECONDS, a status like 503 or 503=RETRY_AFTER, empty, html, list, redirect
+    (each also with -after: the request takes effect first), outage=SECONDS, or a change of the run:
+    finish, status=NAME, touch, cancel=MODE.
+
+    Try these:
+
+    ```
+    prefect-extend-ai sandbox --runs 900 --stuck 300 --requests-per-second 10
+    prefect-extend-ai sandbox --trouble 'cancel:*:reset-after@1-3' --trouble 'list:*:outage=30'
+    prefect-extend-ai sandbox --behave cancel=later --behave refusal_status=409 --chaos 7
+    ```
+
+    Args:
+        port: Port to listen on; 0 for any free one.
+        host: Address to listen on.
+        runs: How many runs there are of each kind.
+        stuck: How many of these have been PROCESSING for 65 minutes to three days; 12, or all if there are fewer.
+        seed: Makes the same runs every time.
+        kind: Kind of run to make, classify if none is given; may be given several times.
+            All six kinds are served in any case.
+        requests_per_second: Rate limit of each category (GET, WRITE, RUN); none by default.
+        api_key: The key that is accepted.
+        workspace: The workspace that the runs live in.
+        organization_key: The key is an organization's: each request must name the workspace.
+        clock_ahead: Minutes that the sandbox's clock is ahead of this machine's; negative for behind.
+        behave: A switch of the sandbox's behaviour, NAME=VALUE, for what the vendor does not document:
+            cancel, cancel_seconds, refusal_status, errors, second_cancel, retry_after, list_lag_seconds, paging, ...
+        trouble: Something that goes wrong, WHERE:WHICH:WHAT; may be given several times.
+        chaos: Seed for troubles at random.
+
+    Raises:
+        ExtendInputError: for a behaviour or a trouble that cannot be read, more stuck runs than runs, a port that
+            is taken.
+    """
+    world = World(
+        clock=lambda: datetime.now(UTC) + timedelta(minutes=clock_ahead),
+        behaviour=_behaviour(behave),
+        keys={api_key: None if organization_key else workspace},
+        requests_per_second=requests_per_second,
+        troubles=[Trouble.parse(each) for each in trouble],
+        chaos=chaos,
+        seed=seed,
+    )
+    for each in dict.fromkeys(kind):
+        world.populate(
+            runs=runs, stuck=min(12, runs) if stuck is None else stuck, seed=seed, kind=each, workspace=workspace
+        )
+    try:
+        with serve(world, port, host) as served:
+            _announce(served.url, world, kind, api_key, workspace if organization_key else None)
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        Console().print(f"\nStopped after {len(world.journal)} requests.")
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise ExtendInputError(
+            f"Cannot listen on {host}:{port} ({reason}): choose another --port, or 0 for any free one"
+        ) from None
+
+
+def _behaviour(switches: Sequence[str]) -> Behaviour:
+    values: dict[str, Any] = {}
+    for switch in switches:
+        name, equals, value = switch.partition("=")
+        if not equals or name not in Behaviour.model_fields:
+            raise ExtendInputError(
+                f"--behave {switch}: not NAME=VALUE with a NAME of {', '.join(Behaviour.model_fields)}"
+            )
+        values[name] = int(value) if name.endswith("_status") and value.isdecimal() else value
+    try:
+        return Behaviour.model_validate({name: None if value == "none" else value for name, value in values.items()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ExtendInputError(f"--behave {first['loc'][0]}: {first['msg']}") from None
+
+
+def _announce(url: str, world: World, kinds: Sequence[KindName], api_key: str, workspace: str | None) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"[bold]Extend sandbox[/bold] at [bold]{url}[/bold]")
+    for kind in dict.fromkeys(kinds):
+        served = sum(record.kind == kind for record in world.runs.values())
+        console.print(f"  {kind}: {served} runs, {len(world.stale(kind=kind))} stuck for more than an hour")
+    # A key of somebody's own is not repeated on their screen.
+    key = api_key if api_key == API_KEY else "(the key you gave)"
+    named = f" -H 'x-extend-workspace-id: {workspace}'" if workspace else ""
+    path = f"{kinds[0] if kinds else 'classify'}_runs"
+    console.print("\nLook at the runs in progress, the oldest first:")
+    console.print(
+        f"  curl -s '{url}/{path}?status=PROCESSING&sortDir=asc' -H 'Authorization: Bearer {key}'"
+        f" -H 'x-extend-api-version: 2026-02-09'{named}",
+        markup=False,
+    )
+    console.print("\nPoint prefect-extend-ai (and the vendor's tools) at it:")
+    console.print(f"  export EXTEND_BASE_URL={url} EXTEND_API_KEY={key}", markup=False)
+    if workspace:
+        console.print(f"  export EXTEND_WORKSPACE_ID={workspace}", markup=False)
+    console.print("\nCtrl-C stops it.")

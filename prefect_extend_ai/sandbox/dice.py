@@ -1,0 +1,20 @@
+"""Chance that falls the same way every time it is given the same seed."""
+
+from __future__ import annotations
+
+import random
+import string
+
+__all__ = ["dice", "new_id"]
+
+_ALPHABET = string.ascii_letters + string.digits + "_-"
+
+
+def dice(seed: str) -> random.Random:
+    """A source of chance of its own. Nothing here is a secret, so it need not be hard to guess."""
+    return random.Random(seed)  # noqa: S311
+
+
+def new_id(prefix: str, rng: random.Random) -> str:
+    """An id like the API's: a prefix and 21 characters."""
+    return prefix + "".join(rng.choices(_ALPHABET, k=21))

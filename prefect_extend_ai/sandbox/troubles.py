@@ -1,0 +1,198 @@
+"""What goes wrong in the sandbox, as a script or at random.
+
+A trouble is written `WHERE:WHICH:WHAT`, with `@FROM-TO` behind it to say when:
+
+    cancel:clr_abc:reset            the first cancel of that run loses its connection before it takes effect
+    cancel:clr_abc:reset-after      ... after it took effect: the answer is lost, the run is cancelled
+    get:*:503=2@1-3                 the first three single reads are answered 503 with Retry-After: 2
+    any:*:401@21-                   from the 21st request on the key is refused
+    list:*:outage=30                from the first listing on, every listing is answered 503 for 30 seconds
+    cancel:clr_abc:cancel=never     a cancel of that run is accepted, and nothing ever comes of it
+
+WHERE is `list`, `get`, `cancel`, `create`, `delete` or `any`. WHICH is a run's id (for a listing or a creation: a
+kind, as in `list:parse:500`), with `*` and `?` as in file names. WHAT is one of:
+
+    reset           the connection is dropped
+    slow=S          the answer takes S seconds
+    400 ... 599     that status with the API's error body; `503=2` adds `Retry-After: 2`
+    empty           200 without a body
+    html            200 with an HTML page
+    list            200 with a JSON list
+    redirect        302 to another host (`redirect=URL` names it)
+    outage=S        503 for every request that this trouble fits, from the first on, for S seconds
+
+and these change the run right before the request is handled:
+
+    finish          it is PROCESSED
+    status=NAME     it takes that status, an unknown one if you like
+    touch           its updatedAt moves to now
+    cancel=MODE     its cancel does what MODE says (see `CancelMode`): never, finishes, later, aborted, ...
+
+The first group but `outage` strikes before the request takes effect, with `-after` behind its name after it.
+Without `@` a trouble strikes once, the first time it fits; `@2` the second time, `@2-4` the second to the fourth,
+`@2-` from the second on. Each trouble counts every request that it fits; where several would strike one request,
+the first one written does.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import get_args
+
+from prefect_extend_ai.errors import ExtendInputError
+from prefect_extend_ai.sandbox.behaviour import CancelMode
+from prefect_extend_ai.sandbox.dice import dice
+
+__all__ = ["Trouble", "Troubles"]
+
+_WHERE = ("list", "get", "cancel", "create", "delete", "any")
+_ANSWERS = ("reset", "slow", "empty", "html", "list", "redirect")
+_CHANGES = ("finish", "status", "touch", "cancel")
+_NEED_SECONDS = ("slow", "outage")
+
+CHAOS_SHARE = 0.15
+"""The share of requests that chaos strikes."""
+_CHAOS_MOST = 3
+"""Chaos strikes only the first so many requests of a sort for a run, so that patience always wins."""
+_CHAOS = (
+    *("reset", "reset-after", "slow=0.5", "slow-after=0.5", "500", "500-after", "502", "503=1", "503-after=1", "429=1"),
+    *("empty", "empty-after", "html", "html-after", "list-after", "redirect", "400", "409", "422", "408-after"),
+    *("finish", "touch", "status=QUARANTINED", "cancel=never", "cancel=finishes", "cancel=later", "cancel=aborted"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One thing that goes wrong; `Trouble.parse` reads it as it is written above, `str` writes it.
+
+    Attributes:
+        after: whether the request takes effect first.
+        value: what stands behind `=`; empty for nothing.
+        first: the first time it fits at which it strikes, from 1.
+        last: the last such time; None for no end.
+    """
+
+    where: str
+    which: str
+    what: str
+    value: str = ""
+    after: bool = False
+    first: int = 1
+    last: int | None = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Trouble:
+        """Read a trouble. Raises ExtendInputError, which says what is wrong with it."""
+        try:
+            where, which, rest = text.split(":", 2)
+        except ValueError:
+            raise ExtendInputError(f"a trouble is WHERE:WHICH:WHAT, like cancel:*:reset, not {text!r}") from None
+        what, at, times = rest.rpartition("@")
+        if not at:
+            what, times = rest, "1"
+        what, _, value = what.partition("=")
+        name = what.removesuffix("-after")
+        first, dash, last = times.partition("-")
+        if where not in _WHERE:
+            raise ExtendInputError(f"{text!r}: {where!r} is none of {', '.join(_WHERE)}")
+        if not first.isdecimal() or (last and not last.isdecimal()) or int(first) < 1:
+            raise ExtendInputError(f"{text!r}: @{times} is none of @2, @2-4, @2-")
+        trouble = cls(
+            where,
+            which,
+            name,
+            value,
+            after=what != name,
+            first=int(first),
+            last=int(last) if last else None if dash else int(first),
+        )
+        trouble._check(text)
+        return trouble
+
+    def _check(self, text: str) -> None:
+        is_status = self.what.isdecimal() and 400 <= int(self.what) <= 599
+        if not is_status and self.what not in (*_ANSWERS, *_CHANGES, "outage"):
+            raise ExtendInputError(f"{text!r}: {self.what!r} is no trouble this sandbox knows")
+        if self.after and not (is_status or self.what in _ANSWERS):
+            raise ExtendInputError(f"{text!r}: {self.what} has no -after")
+        if self.what in _NEED_SECONDS or (is_status and self.value):
+            try:
+                seconds = float(self.value)
+            except ValueError:
+                seconds = -1
+            if not 0 <= seconds < 86_400:
+                raise ExtendInputError(f"{text!r}: {self.what} takes seconds, like {self.what}=2, not {self.value!r}")
+        if self.what == "status" and not self.value:
+            raise ExtendInputError(f"{text!r}: status takes a name, like status=QUARANTINED")
+        if self.what == "cancel" and self.value not in get_args(CancelMode):
+            raise ExtendInputError(f"{text!r}: cancel takes one of {', '.join(get_args(CancelMode))}")
+
+    @property
+    def seconds(self) -> float:
+        """The value as seconds, of a trouble that takes some."""
+        return float(self.value)
+
+    def fits(self, where: str, which: str) -> bool:
+        """Whether it concerns such a request."""
+        return self.where in ("any", where) and fnmatchcase(which, self.which)
+
+    def __str__(self) -> str:
+        value = f"={self.value}" if self.value else ""
+        times = "" if self.last == 1 else f"@{self.first}-{self.last or ''}"
+        times = f"@{self.first}" if self.last == self.first != 1 else times
+        return f"{self.where}:{self.which}:{self.what}{'-after' if self.after else ''}{value}{times}"
+
+
+class Troubles:
+    """A script of troubles, and chaos by a seed. The same requests meet the same troubles every time."""
+
+    def __init__(self, script: Iterable[Trouble | str] = (), chaos: int | None = None) -> None:
+        self.script: list[Trouble] = []
+        self._chaos = chaos
+        self._fitted: Counter[int] = Counter()
+        self._seen: Counter[tuple[str, str]] = Counter()
+        self._until: dict[int, datetime] = {}
+        self.add(*script)
+
+    def add(self, *troubles: Trouble | str) -> None:
+        """Add troubles to the script. Raises ExtendInputError for one that cannot be read."""
+        self.script += [each if isinstance(each, Trouble) else Trouble.parse(each) for each in troubles]
+
+    def clear(self) -> None:
+        """Take all troubles away, and what was counted of them."""
+        self.script.clear()
+        self._fitted.clear()
+        self._until.clear()
+
+    def strike(self, where: str, which: str, now: datetime) -> Trouble | None:
+        """The trouble that this request meets, if any."""
+        struck: Trouble | None = None
+        for number, trouble in enumerate(self.script):
+            if not trouble.fits(where, which):
+                continue
+            self._fitted[number] += 1
+            strikes = trouble.first <= self._fitted[number] <= (trouble.last or self._fitted[number])
+            if trouble.what == "outage":
+                if strikes:
+                    self._until.setdefault(number, now + timedelta(seconds=trouble.seconds))
+                strikes = number in self._until and now < self._until[number]
+            if strikes and struck is None:
+                struck = trouble
+        if struck is None and self._chaos is not None:
+            struck = self._at_random(self._chaos, where, which)
+        return struck
+
+    def _at_random(self, seed: int, where: str, which: str) -> Trouble | None:
+        self._seen[where, which] += 1
+        number = self._seen[where, which]
+        rng = dice(f"{seed}/{where}/{which}/{number}")
+        if rng.random() >= CHAOS_SHARE or (where != "list" and number > _CHAOS_MOST):
+            return None
+        what = rng.choice(_CHAOS)
+        if where in ("list", "create", "other") and what.partition("=")[0] in _CHANGES:
+            return None
+        return Trouble.parse(f"{'any' if where == 'other' else where}:{which}:{what}")
