@@ -1,0 +1,174 @@
+"""What both flows do around their choice of runs: settle, choose, cancel, report, end."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from prefect.logging import get_run_logger
+from prefect.states import Cancelled, Completed, Failed
+from prefect.utilities.annotations import opaque
+
+from prefect_extend_ai.client import ExtendClient
+from prefect_extend_ai.credentials import ExtendCredentials
+from prefect_extend_ai.errors import ExtendError, RecordError, SweepFailed, SweepRefused
+from prefect_extend_ai.flows.stopping import stopping_gently
+from prefect_extend_ai.report import Cancellation, Outcome, SweepReport
+from prefect_extend_ai.runs import Run
+from prefect_extend_ai.staleness import StalePolicy
+from prefect_extend_ai.survey import Target
+from prefect_extend_ai.sweep import ONE_RECORD_EACH, Sweep, batches
+from prefect_extend_ai.tasks.cancelling import cancel_batch, settle_earlier_sweeps
+from prefect_extend_ai.tasks.events import emit_sweep
+from prefect_extend_ai.tasks.ledger import PrefectLedger, prefect_ledger
+from prefect_extend_ai.tasks.reporting import write_report
+
+__all__ = ["Plan", "conduct"]
+
+BATCHES_AT_ONCE = 4
+"""While one batch confirms and records its last runs, the next ones keep the API's limit busy."""
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The runs that a flow chose, and what its report already knows."""
+
+    report: SweepReport
+    targets: list[Target]
+
+
+async def conduct(
+    credentials: ExtendCredentials,
+    report: SweepReport,
+    choose: Callable[[ExtendClient, SweepReport], Awaitable[Plan]],
+    *,
+    spare: Callable[[Run, Target], str | None],
+    policy: StalePolicy,
+    rule: str,
+    check: Callable[[], None] = lambda: None,
+) -> Any:
+    """Run a flow's body and return its end state; typed Any because Prefect hands the caller that state's result.
+
+    Args:
+        credentials: the account.
+        report: the empty report, which says the kind, the limit and whether this is a dry run.
+        choose: picks the runs.
+        spare: says why no cancel may go out for a run as just read, None where one may.
+        policy: how far the sweep may go.
+        rule: what selects the runs, in words.
+        check: raises ExtendInputError for bad input, before any request.
+    """
+    try:
+        check()
+        credentials.ensure_usable()
+        report = report.model_copy(update={"workspace_id": credentials.workspace_id})
+        async with (
+            credentials.get_client() as client,
+            prefect_ledger(credentials, report.kind, rule) as ledger,
+        ):
+            sweep = Sweep(
+                client,
+                ledger,
+                spare,
+                concurrency=concurrency(credentials.requests_per_second),
+                confirm_seconds=policy.confirm_seconds,
+            )
+            minutes = policy.max_sweep_minutes
+            sweep.stop.after(minutes * 60, f"the sweep took longer than {minutes} minutes")
+            with stopping_gently(sweep.stop) as stopping:
+                done = await _run(sweep, ledger, report, choose, policy=policy, rule=rule)
+                # Ended by the signal, a flow run that somebody cancelled would be Crashed first, and raise alarms.
+                stopping.done = stopping.received and await ledger.is_being_cancelled()
+                return Cancelled(message=done.headline) if stopping.done else _end(done)
+    except ExtendError as error:
+        emit_sweep(report.model_copy(update={"trouble": str(error)}))
+        # One sentence for a person; the exception itself is the state's data, so that a direct call raises it.
+        return Failed(message=str(error), data=error)
+
+
+async def _run(
+    sweep: Sweep,
+    ledger: PrefectLedger,
+    report: SweepReport,
+    choose: Callable[[ExtendClient, SweepReport], Awaitable[Plan]],
+    *,
+    policy: StalePolicy,
+    rule: str,
+) -> SweepReport:
+    settled = await settle_earlier_sweeps(_whole(sweep))
+    plan = await choose(sweep.client, report)
+    targets, late = plan.targets[: policy.max_cancellations], plan.targets[policy.max_cancellations :]
+    if plan.report.refusal is not None:
+        cancellations = _all(plan.targets, Outcome.DEFERRED, "a guard refused the sweep")
+    elif report.dry_run:
+        cancellations = _all(targets, Outcome.WOULD_CANCEL, f"dry run; {rule}")
+    else:
+        cancellations = await _cancel(sweep, targets)
+    if plan.report.refusal is None:
+        cap = f"over the cap of {policy.max_cancellations}; the next sweep goes on"
+        cancellations += _all(late, Outcome.DEFERRED, cap)
+    trouble = sweep.stop.error
+    done = plan.report.with_cancellations(cancellations).model_copy(
+        update={
+            "settled": len(settled),
+            "unrecorded": len(sweep.unrecorded),
+            "trouble": str(trouble) if trouble else None,
+        }
+    )
+    get_run_logger().info(done.headline)
+    try:
+        await write_report(ledger, _whole(done), _rules(policy))
+    except RecordError as error:
+        done = done.model_copy(update={"trouble": f"the report could not be written: {error}"})
+    return done
+
+
+async def _cancel(sweep: Sweep, targets: list[Target]) -> list[Cancellation]:
+    sweep.shared_records = len(targets) > ONE_RECORD_EACH
+    in_hand = asyncio.Semaphore(BATCHES_AT_ONCE)
+
+    async def one(batch: Sequence[Target]) -> list[Cancellation]:
+        async with in_hand:
+            return await cancel_batch(_whole(sweep), _whole(batch))
+
+    done = await asyncio.gather(*(one(batch) for batch in batches(targets)))
+    return [cancellation for batch in done for cancellation in batch]
+
+
+def _end(report: SweepReport) -> Any:
+    if report.refusal is not None:
+        return Failed(name="Refused", message=report.headline, data=SweepRefused(report.headline, report))
+    if report.needs_attention:
+        return Failed(message=report.headline, data=SweepFailed(report.headline, report))
+    return Completed(message=report.headline, data=report)
+
+
+def _all(targets: list[Target], outcome: Outcome, reason: str) -> list[Cancellation]:
+    return [target.cancellation(outcome, reason) for target in targets]
+
+
+def _rules(policy: StalePolicy) -> list[tuple[str, str]]:
+    """Name and value of each rule that differs from its default, for the report."""
+    default = StalePolicy()
+    fields = StalePolicy.model_fields.items()
+    return [
+        (field.title or name, str(getattr(policy, name)))
+        for name, field in fields
+        if getattr(policy, name) != getattr(default, name)
+    ]
+
+
+def _whole(value: T) -> T:
+    """Keep Prefect from walking through a task's argument in search of futures: reports and sweeps are large."""
+    return cast(T, opaque(value))
+
+
+def concurrency(requests_per_second: float) -> int:
+    """How many runs are between check and cancel at once.
+
+    Enough to keep the rate busy over an answer of a second, few enough that a check is fresh when its cancel goes out.
+    """
+    return max(8, min(64, round(requests_per_second)))

@@ -1,0 +1,81 @@
+"""The sweep: cancel what has been in progress too long."""
+
+# No `from __future__ import annotations` here: Prefect pickles a flow that is served from __main__ and loses the names.
+from typing import Annotated, Any
+
+from prefect import flow, runtime
+from pydantic import Field
+
+from prefect_extend_ai.client import ExtendClient
+from prefect_extend_ai.credentials import ExtendCredentials
+from prefect_extend_ai.flows.conduct import Plan, conduct
+from prefect_extend_ai.report import SweepReport
+from prefect_extend_ai.runs import KindName, RunKind
+from prefect_extend_ai.staleness import AGE_BANDS, StalePolicy, check_filters, why_not_stale
+from prefect_extend_ai.tasks.cancelling import survey_runs
+
+__all__ = ["cancel_stale_runs"]
+
+DEFAULT_POLICY = StalePolicy()
+
+
+def _flow_run_name() -> str:
+    """What lists of flow runs show: a dry run must not look like a sweep."""
+    told: dict[str, Any] = runtime.flow_run.parameters
+    name = f"stale-{told['kind']}-runs-over-{told['max_processing_minutes']}-min"
+    return f"dry-run-of-{name}" if told["dry_run"] else name
+
+
+@flow(name="cancel-stale-runs", flow_run_name=_flow_run_name)
+async def cancel_stale_runs(
+    credentials: ExtendCredentials,
+    max_processing_minutes: Annotated[int, Field(ge=1)] = 60,
+    dry_run: bool = False,
+    kind: KindName = "classify",
+    policy: StalePolicy = DEFAULT_POLICY,
+) -> SweepReport:
+    """Cancel Extend runs that have been PROCESSING too long, and record what became of each.
+
+    A run is stale when its status is PROCESSING and it last changed longer ago than the limit, by Extend's own clock.
+    Each is checked again right before its cancel and confirmed after it; the final run objects are kept as artifacts.
+
+    Args:
+        credentials: The saved Extend Credentials block to work with. A run form in which none is picked takes the
+            one that the deployment names.
+        max_processing_minutes: Minutes since its last change after which a run is stale. At least 1; healthy runs of
+            large files can take more than 5, and 30 to 60 is a safe start.
+        dry_run: Only look: select and report exactly what a real sweep would, and cancel nothing.
+        kind: The kind of run to look at.
+        policy: Holds, exceptions, limits by processor, and how far one sweep may go.
+
+    Returns:
+        The sweep's report: how many runs were selected, what became of each, and why others were left out.
+
+    Raises:
+        SweepRefused: A guard refused the sweep; nothing was cancelled. The flow run ends Failed, named Refused.
+        SweepFailed: A run is unconfirmed, refused or in error; `.report` has the rest. The flow run ends Failed.
+        ExtendError: Nothing could be done at all (wrong key, API out of reach, bad filter); the flow run ends Failed.
+    """
+    run_kind = RunKind(kind)
+
+    async def survey(client: ExtendClient, report: SweepReport) -> Plan:
+        found = await survey_runs(client, run_kind, max_processing_minutes, policy)
+        facts = {
+            "looked_at": found.now,
+            "listed": found.listed,
+            "exempt": {why.value: count for why, count in sorted(found.exempt.items())},
+            "ages": {band: found.ages[band] for band in AGE_BANDS if found.listed},
+            "refusal": found.refusal,
+        }
+        return Plan(report.model_copy(update=facts), found.stale)
+
+    ending: SweepReport = await conduct(
+        credentials,
+        SweepReport(kind=run_kind, dry_run=dry_run, limit_minutes=max_processing_minutes),
+        survey,
+        check=lambda: check_filters(run_kind, policy),
+        spare=lambda run, listed: why_not_stale(run, listed, max_processing_minutes, policy),
+        policy=policy,
+        rule=f"in progress for more than {max_processing_minutes} minutes",
+    )
+    return ending

@@ -1,0 +1,57 @@
+"""Events for Prefect automations: the vendor sends no webhook for a cancelled run, so this project says it.
+
+Prefect itself relates an event to the flow run, the flow and the deployment that it is emitted in.
+"""
+
+from __future__ import annotations
+
+from prefect.events import emit_event
+
+from prefect_extend_ai.report import Cancellation, Outcome, SweepReport
+from prefect_extend_ai.runs import RunKind
+
+__all__ = ["emit_cancelled", "emit_sweep"]
+
+
+def emit_cancelled(kind: RunKind, cancellation: Cancellation) -> None:
+    """Say that a run was cancelled: `extend.classify_run.cancelled`. Ids, times and links, nothing of the document."""
+    if cancellation.outcome is not Outcome.CANCELLED:
+        return
+    emit_event(
+        event=f"extend.{kind.object_name}.cancelled",
+        resource={
+            "prefect.resource.id": f"extend.{kind.object_name}.{cancellation.run_id}",
+            "prefect.resource.name": cancellation.run_id,
+            "extend.kind": kind.value,
+        },
+        payload={
+            "run_id": cancellation.run_id,
+            "kind": kind.value,
+            "outcome": cancellation.outcome.value,
+            "age_minutes": round(cancellation.age_minutes, 1) if cancellation.age_minutes is not None else None,
+            "dashboard_url": cancellation.dashboard_url,
+            "record": str(cancellation.record) if cancellation.record else None,
+        },
+    )
+
+
+def emit_sweep(report: SweepReport) -> None:
+    """Say how a sweep ended: `extend.sweep.completed`, `.refused` or `.failed`."""
+    ending = "refused" if report.refusal is not None else "failed" if report.needs_attention else "completed"
+    emit_event(
+        event=f"extend.sweep.{ending}",
+        resource={
+            "prefect.resource.id": f"extend.sweep.{report.kind}.{report.workspace_id or 'default'}",
+            "prefect.resource.name": f"Sweep of {report.kind} runs",
+            "extend.kind": report.kind.value,
+            # For automations to match: a schedule left on dry_run must not keep a dead man's switch quiet.
+            "extend.dry_run": str(report.dry_run).lower(),
+        },
+        payload={
+            "headline": report.headline,
+            "dry_run": report.dry_run,
+            "selected": report.selected,
+            "counts": {outcome.value: count for outcome, count in report.counts.items()},
+            "exempt": report.exempt,
+        },
+    )

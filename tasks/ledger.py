@@ -1,0 +1,260 @@
+"""The ledger in Prefect's artifacts: notes with a key, records without one.
+
+An open note is an artifact of type json under its scope's key; closing it writes a markdown version of the same key
+and deletes the open one. So one key tells the history of what was announced, one filtered read finds what is open, and
+closed notes are never read again.
+
+A record has no key, because Prefect copies a keyed artifact into its event feed, and a run object is people's
+documents. Which runs a record holds stands in the artifact's metadata, out of reach of anything a document says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+import httpx
+from prefect import runtime
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
+    ArtifactFilterTaskRunId,
+    ArtifactFilterType,
+)
+from prefect.client.schemas.objects import Artifact
+from prefect.client.schemas.sorting import ArtifactSort
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.utilities.urls import url_for
+
+from prefect_extend_ai.credentials import ExtendCredentials
+from prefect_extend_ai.errors import RecordError
+from prefect_extend_ai.ledger import Note, Scope
+from prefect_extend_ai.rendering import escape, link, record_page, record_title, shared_record_page
+from prefect_extend_ai.report import Cancellation
+from prefect_extend_ai.runs import Run, RunKind
+from prefect_extend_ai.tasks.liveness import sweep_is_alive, sweep_lock
+
+__all__ = ["PrefectLedger", "prefect_ledger", "record_url"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+NOTE_META = "extend_note"
+RUN_META = "extend_run_"
+MOMENTS = (0.05, 0.1, 0.2, 0.4)
+"""Seconds between attempts to delete what a server is too busy to delete."""
+PAGE = 200
+"""Artifacts in one read: Prefect's own limit."""
+
+
+@contextlib.asynccontextmanager
+async def prefect_ledger(credentials: ExtendCredentials, kind: RunKind, rule: str) -> AsyncIterator[PrefectLedger]:
+    """The ledger of the flow run, or lone task run, that this is called in; shown as alive while it is open.
+
+    Args:
+        credentials: whose account.
+        kind: the kind of run.
+        rule: what selects the runs, in words, for people who find an open note.
+    """
+    flow_run_id, task_run_id = (UUID(run.id) if run.id else None for run in (runtime.flow_run, runtime.task_run))
+    async with get_client() as client:
+        with sweep_lock(flow_run_id or task_run_id):
+            scope = Scope(kind=kind, api_url=credentials.api_url, workspace_id=credentials.workspace_id)
+            yield PrefectLedger(client, scope, flow_run_id=flow_run_id, task_run_id=task_run_id, rule=rule)
+
+
+class PrefectLedger:
+    """A `prefect_extend_ai.ledger.Ledger` in the artifacts of the Prefect that `client` talks to."""
+
+    def __init__(
+        self,
+        client: PrefectClient,
+        scope: Scope,
+        *,
+        flow_run_id: UUID | None,
+        task_run_id: UUID | None = None,
+        rule: str = "",
+    ) -> None:
+        self.client = client
+        self.scope = scope
+        self.flow_run_id = flow_run_id
+        self.task_run_id = task_run_id
+        self.rule = rule
+        self._artifacts: dict[UUID, UUID] = {}
+
+    async def open(self, run_ids: Sequence[str]) -> Note:
+        """Write ahead. Raises RecordError when Prefect does not take the note."""
+        note = Note(
+            id=uuid4(),
+            scope=self.scope,
+            run_ids=list(run_ids),
+            opened_at=datetime.now(UTC),
+            flow_run_id=self.flow_run_id,
+            task_run_id=self.task_run_id,
+            rule=self.rule,
+        )
+        await self._write_open(note)
+        return note
+
+    async def record(self, note: Note, finals: Sequence[tuple[Run, Cancellation]]) -> UUID:
+        """Keep these final objects in one artifact. Raises RecordError when Prefect does not take it."""
+        runs = [run for run, _ in finals]
+        alone = len(finals) == 1
+        # In a thread: a large document takes its time, and other runs' requests have theirs to keep.
+        page = await asyncio.to_thread(lambda: record_page(*finals[0]) if alone else shared_record_page(list(finals)))
+        artifact = await self.write(
+            type="markdown",
+            description=record_title(runs[0]) if alone else f"Final objects of {len(runs)} {runs[0].kind} runs",
+            data=page,
+            metadata_={NOTE_META: str(note.id)} | {f"{RUN_META}{place}": run.id for place, run in enumerate(runs)},
+            flow_run_id=note.flow_run_id,
+            task_run_id=note.task_run_id,
+        )
+        return artifact.id
+
+    async def recorded(self, note: Note) -> dict[str, UUID]:
+        """Which of the note's runs are recorded, by what the records' metadata say."""
+        owner = (
+            {"flow_run_id": ArtifactFilterFlowRunId(any_=[note.flow_run_id])}
+            if note.flow_run_id
+            else {"task_run_id": ArtifactFilterTaskRunId(any_=[note.task_run_id] if note.task_run_id else [])}
+        )
+        found: dict[str, UUID] = {}
+        for artifact in await self._read(ArtifactFilter(key=ArtifactFilterKey(exists_=False), **owner)):
+            metadata = artifact.metadata_ or {}
+            if metadata.get(NOTE_META) == str(note.id):
+                found |= {value: artifact.id for name, value in metadata.items() if name.startswith(RUN_META)}
+        return found
+
+    async def close(self, note: Note, still_open: Collection[str] = ()) -> None:
+        """Close the note, or narrow it. The new version is written before the old one goes."""
+        before = self._artifacts.pop(note.id, None)
+        if still_open:
+            await self._write_open(note.model_copy(update={"run_ids": list(still_open)}))
+        else:
+            await self.write(
+                key=_key(note.scope),
+                type="markdown",
+                description="Closed: the final object of each of these runs is recorded, or none was cancelled.",
+                data=_closed_page(note),
+                flow_run_id=note.flow_run_id,
+                task_run_id=note.task_run_id,
+            )
+        if before is not None:
+            await self._delete(before)
+
+    async def open_notes(self) -> list[Note]:
+        """Open notes of the scope, oldest first, but for those of a sweep that is still alive on this machine."""
+        notes: dict[UUID, Note] = {}
+        wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[_key(self.scope)]), type=ArtifactFilterType(any_=["json"]))
+        for artifact in sorted(await self._read(wanted), key=lambda artifact: str(artifact.created)):
+            try:
+                note = Note.model_validate_json(artifact.data) if isinstance(artifact.data, str) else None
+            except ValueError:
+                note = None
+            if note is None:
+                logger.warning("Artifact %s is under a note's key but is no note; it is left alone.", artifact.id)
+            elif note.scope != self.scope:
+                continue
+            elif note.flow_run_id == self.flow_run_id or not sweep_is_alive(note.flow_run_id or note.task_run_id):
+                if note.id in notes:
+                    # Both versions stand where a process died between writing the narrower and deleting the wider.
+                    await self._delete(self._artifacts[note.id])
+                notes[note.id] = note
+                self._artifacts[note.id] = artifact.id
+        return sorted(notes.values(), key=lambda note: note.opened_at)
+
+    async def is_being_cancelled(self) -> bool:
+        """Whether somebody has asked Prefect to cancel this flow run; no, where Prefect cannot be asked."""
+        if self.flow_run_id is None:
+            return False
+        try:
+            flow_run = await self._asked("the flow run cannot be read", self.client.read_flow_run(self.flow_run_id))
+        except RecordError:
+            return False
+        return flow_run.state is not None and flow_run.state.is_cancelling()
+
+    async def _delete(self, artifact_id: UUID) -> None:
+        # A server on SQLite refuses a delete that meets another write at once, with 503. Prefect's client would then
+        # wait for 2, 4, 8 seconds; a moment does. It has its own way with whatever is the matter after that.
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+            for pause in MOMENTS:
+                try:
+                    return await self._make_gone(artifact_id)
+                except (httpx.HTTPError, PrefectException) as error:
+                    if not isinstance(error, httpx.HTTPStatusError) or error.response.status_code != 503:
+                        break
+                await asyncio.sleep(pause)
+        return await self._asked("a note could not be closed", self._make_gone(artifact_id))
+
+    async def _make_gone(self, artifact_id: UUID) -> None:
+        # Gone already, by a sweep at the same time or by a delete whose answer was lost, is what is wanted.
+        with contextlib.suppress(ObjectNotFound):
+            await self.client.delete_artifact(artifact_id)
+
+    async def _write_open(self, note: Note) -> None:
+        artifact = await self.write(
+            key=_key(note.scope),
+            type="json",
+            description="Write-ahead: these runs are about to be cancelled. The next sweep settles what is left open.",
+            data=note.model_dump_json(indent=2),
+            flow_run_id=note.flow_run_id,
+            task_run_id=note.task_run_id,
+        )
+        self._artifacts[note.id] = artifact.id
+
+    async def write(self, **facts: Any) -> Artifact:
+        """Create an artifact of these fields. Raises RecordError when Prefect does not take it."""
+        return await self._asked("nothing can be recorded", self.client.create_artifact(ArtifactCreate(**facts)))
+
+    async def _read(self, wanted: ArtifactFilter) -> list[Artifact]:
+        artifacts: list[Artifact] = []
+        while True:
+            page = await self._asked(
+                "records cannot be read",
+                self.client.read_artifacts(
+                    artifact_filter=wanted, sort=ArtifactSort.ID_DESC, limit=PAGE, offset=len(artifacts)
+                ),
+            )
+            artifacts += page
+            if len(page) < PAGE:
+                return artifacts
+
+    async def _asked(self, otherwise: str, request: Awaitable[T]) -> T:
+        try:
+            return await request
+        except (httpx.HTTPError, PrefectException, OSError) as error:
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise RecordError(
+            f"Prefect's API at {self.client.api_url} failed, so {otherwise} ({why}): look whether it is up"
+        )
+
+
+def record_url(artifact_id: UUID) -> str:
+    """Where people look at an artifact in the Prefect UI; empty where Prefect names no UI."""
+    # Prefect makes no addresses of artifacts (tried on 3.8.8), so its address of a flow run tells where the UI is.
+    path = f"/runs/flow-run/{artifact_id}"
+    flow_run_url = url_for("flow-run", obj_id=artifact_id) or ""
+    return flow_run_url.replace(path, f"/artifacts/artifact/{artifact_id}") if flow_run_url.endswith(path) else ""
+
+
+def _key(scope: Scope) -> str:
+    return f"extend-write-ahead-{scope.slug}"
+
+
+def _closed_page(note: Note) -> str:
+    sweep = link("a sweep", url_for("flow-run", obj_id=note.flow_run_id)) if note.flow_run_id else "a task"
+    rule = f" ({escape(note.rule)})" if note.rule else ""
+    announced = f"Announced at {note.opened_at:%Y-%m-%d %H:%M:%S} UTC by {sweep}{rule}. None of them is open any more."
+    runs = "\n".join(f"- {escape(run_id)}" for run_id in note.run_ids)
+    return f"## Settled: {len(note.run_ids)} {note.scope.kind} runs\n\n{announced}\n\n{runs}\n"

@@ -1,0 +1,66 @@
+"""Which sweeps are still alive on this machine, so that nobody settles what another is busy with."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+from filelock import BaseFileLock, FileLock, Timeout
+
+__all__ = ["sweep_is_alive", "sweep_lock"]
+
+logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def sweep_lock(sweep_id: UUID | None) -> Iterator[None]:
+    """Hold the sign that this sweep is alive, for other sweeps on this machine to see.
+
+    The operating system lets go of it when the process dies, however it dies, so a killed sweep is known as dead
+    at once. Without a place for the file there is no sign, and at worst a run is recorded twice.
+    """
+    lock: BaseFileLock | None = None
+    try:
+        if sweep_id is not None:
+            lock = FileLock(_lock_path(sweep_id), timeout=0)
+            lock.acquire()
+    except (OSError, Timeout):
+        logger.debug("No lock file for sweep %s", sweep_id, exc_info=True)
+    try:
+        yield
+    finally:
+        if lock and lock.is_locked:
+            Path(lock.lock_file).unlink(missing_ok=True)
+            lock.release()
+
+
+def sweep_is_alive(sweep_id: UUID | None) -> bool:
+    """Whether a sweep on this machine still holds its lock.
+
+    One on another machine does not look alive: settling what it is still busy with records a run twice at worst, and
+    waiting for it might lose one.
+    """
+    if sweep_id is None:
+        return False
+    try:
+        path = _lock_path(sweep_id)
+        if path.exists():
+            with FileLock(path, timeout=0):
+                path.unlink(missing_ok=True)
+    except Timeout:
+        return True
+    except OSError:
+        logger.debug("The lock file of sweep %s cannot be looked at", sweep_id, exc_info=True)
+    return False
+
+
+def _lock_path(sweep_id: UUID | None) -> Path:
+    owner = os.getuid() if hasattr(os, "getuid") else "user"
+    folder = Path(tempfile.gettempdir()) / f"prefect-extend-ai-{owner}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder / f"{sweep_id}.lock"

@@ -1,0 +1,31 @@
+"""The task that writes a sweep's report: a page and a table, each under a key whose history is that of the sweeps."""
+
+import json
+from collections.abc import Sequence
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.utilities.urls import url_for
+
+from prefect_extend_ai.rendering import report_page, report_table, unmarked
+from prefect_extend_ai.report import SweepReport
+from prefect_extend_ai.tasks.events import emit_sweep
+from prefect_extend_ai.tasks.ledger import PrefectLedger, record_url
+
+__all__ = ["write_report"]
+
+
+@task(name="write-sweep-report", cache_policy=NO_CACHE)
+async def write_report(ledger: PrefectLedger, report: SweepReport, rules: Sequence[tuple[str, str]]) -> None:
+    """Write the report's page, its table where there are rows, and the sweep's event. Raises RecordError."""
+    what = "sweep" if report.limit_minutes is not None else "by-id"
+    key = f"extend-{what}-{ledger.scope.slug}"
+    owner = {"flow_run_id": ledger.flow_run_id, "task_run_id": ledger.task_run_id}
+    flow_run_url = url_for("flow-run", obj_id=ledger.flow_run_id) if ledger.flow_run_id else None
+    page = report_page(report, policy_lines=rules, record_url=record_url, flow_run_url=flow_run_url)
+    await ledger.write(key=key, type="markdown", description=unmarked(report.headline), data=page, **owner)
+    if rows := report_table(report, record_url):
+        await ledger.write(
+            key=f"{key}-runs", type="table", description=unmarked(report.headline), data=json.dumps(rows), **owner
+        )
+    emit_sweep(report)
