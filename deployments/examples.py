@@ -1,0 +1,86 @@
+"""Example flows for automations: copy them, and make them yours."""
+
+# No `from __future__ import annotations` here: Prefect pickles a flow that is served from __main__ and loses the names.
+from typing import Any
+
+from prefect import flow
+from prefect.blocks.abstract import NotificationBlock
+from prefect.blocks.core import Block
+from prefect.logging import get_run_logger
+from prefect.states import Completed, Failed
+from prefect.utilities.urls import url_for
+
+from prefect_extend_ai.credentials import ExtendCredentials
+from prefect_extend_ai.errors import ExtendInputError
+from prefect_extend_ai.runs import KindName
+from prefect_extend_ai.tasks import get_run
+
+__all__ = ["inform_owner", "raise_alarm"]
+
+LONGEST_OWNER = 200
+"""Characters of an owner's name that are passed on: metadata is whatever its creator wrote."""
+
+
+@flow(name="inform-owner", flow_run_name="inform the owner of {run_id}")
+async def inform_owner(
+    credentials: ExtendCredentials,
+    run_id: str,
+    kind: KindName = "classify",
+    owner_key: str = "owner",
+    channel: str | None = None,
+) -> Any:
+    """Tell the owner of a document that its run was cancelled, and where to look at it.
+
+    Started by an automation for each `extend.*_run.cancelled` event; submitting the document again would go here too.
+
+    Args:
+        credentials: The saved Extend Credentials block to work with.
+        run_id: The run that was cancelled.
+        kind: Its kind.
+        owner_key: The key of the run's metadata that names the owner.
+        channel: A saved notification block to send through, such as slack-webhook/documents. Without one the message
+            is logged and nothing else.
+
+    Raises:
+        ExtendError: The run could not be read.
+    """
+    run = await get_run(credentials, run_id, kind)
+    owner = str(run.metadata.get(owner_key) or "nobody in particular")[:LONGEST_OWNER]
+    subject = f"The {kind} run {run_id} was cancelled"
+    body = f"It is a document of {owner!r}. {run.dashboard_url or ''}".strip()
+    get_run_logger().warning("%s. %s", subject, body)
+    if channel is not None:
+        await _send(channel, subject, body)
+    # Not the owner: a state's message goes into Prefect's event feed, and metadata is people's data.
+    return Completed(message=f"{subject}; {f'{channel} was told' if channel else 'the log says whose it is'}")
+
+
+@flow(name="raise-alarm", flow_run_name="alarm: {subject}")
+async def raise_alarm(subject: str, body: str, flow_run_id: str | None = None, channel: str | None = None) -> Any:
+    """Tell somebody that something needs a person.
+
+    Without a channel the flow run itself is the alarm: it ends Failed, under the name Alarm, where people look for red.
+
+    Args:
+        subject: What happened, in a few words.
+        body: What to do, or what was said.
+        flow_run_id: The flow run that it is about, to be linked.
+        channel: A saved notification block to send through, such as slack-webhook/alerts.
+    """
+    if flow_run_id is not None:
+        body = f"{body} {url_for('flow-run', obj_id=flow_run_id) or flow_run_id}"
+    get_run_logger().error("%s. %s", subject, body)
+    if channel is None:
+        return Failed(name="Alarm", message=f"{subject}. {body}")
+    await _send(channel, subject, body)
+    return Completed(message=f"Sent to {channel}: {subject}")
+
+
+async def _send(channel: str, subject: str, body: str) -> None:
+    """Send through a notification block. Raises ExtendInputError where it is none."""
+    block: Block = await Block.aload(channel)
+    if not isinstance(block, NotificationBlock):
+        raise ExtendInputError(
+            f"the block {channel} sends no notifications: name one that does, like slack-webhook/alerts"
+        )
+    await block.notify(body, subject=subject)

@@ -1,0 +1,53 @@
+"""The saved Extend Credentials block, next to what the environment says."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from prefect.client.orchestration import PrefectClient
+from prefect.exceptions import ObjectNotFound
+from pydantic import SecretStr
+
+from prefect_extend_ai.credentials import ExtendCredentials
+
+__all__ = ["BlockName", "block_reference", "differing_fields", "saved_block"]
+
+SLUG = ExtendCredentials.get_block_type_slug()
+
+
+def _check_name(_: object, name: str) -> None:
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise ValueError("Prefect takes lower-case letters, digits and single dashes.")
+
+
+BlockName = Annotated[str, Parameter(validator=_check_name)]
+"""A command-line option that names a block, and the deployments that use it."""
+
+
+def block_reference(name: str) -> dict[str, dict[str, str]]:
+    """A flow parameter that names a saved block: Prefect stores this, never the key."""
+    return {"$ref": {"block_document_slug": f"{SLUG}/{name}"}}
+
+
+async def saved_block(client: PrefectClient, name: str) -> ExtendCredentials | None:
+    """The block of this name as it is saved, unchecked; None where there is none.
+
+    Raises httpx's and Prefect's errors where Prefect does not answer.
+    """
+    try:
+        await client.read_block_document_by_name(name, SLUG, include_secrets=False)
+    except ObjectNotFound:
+        return None
+    return await ExtendCredentials.aload(name, validate=False, client=client)
+
+
+def differing_fields(saved: ExtendCredentials, wanted: ExtendCredentials) -> list[str]:
+    """The names of the fields in which the two blocks differ; never what is in them."""
+    return [name for name in ExtendCredentials.model_fields if _plain(saved, name) != _plain(wanted, name)]
+
+
+def _plain(block: ExtendCredentials, name: str) -> Any:
+    value = getattr(block, name, None)
+    return value.get_secret_value() if isinstance(value, SecretStr) else value

@@ -1,0 +1,154 @@
+"""`prefect-extend-ai check`: is everything in place, and if not, what is to be done?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+from cyclopts import Parameter
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import DeploymentStatus, FlowRun, StateType
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import ObjectNotFound
+from rich.console import Console
+from rich.text import Text
+
+from prefect_extend_ai.commands.blocks import BlockName, differing_fields, saved_block
+from prefect_extend_ai.commands.findings import Finding, LastSweep, Verdict, judge_clock, judge_last_sweep
+from prefect_extend_ai.commands.reach import prefect_api
+from prefect_extend_ai.credentials import ExtendCredentials
+from prefect_extend_ai.errors import ExtendError, ExtendInputError, RecordError
+from prefect_extend_ai.runs import KindName, RunKind
+from prefect_extend_ai.settings import ExtendSettings
+
+__all__ = ["check", "look_at_extend", "look_at_prefect"]
+
+SOMETHING_TO_MEND = 1
+WELL = (StateType.COMPLETED, StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
+COLOURS = {Verdict.OK: "green", Verdict.NOTE: "yellow", Verdict.MEND: "bold red"}
+
+
+async def check(
+    *, name: BlockName = "extend", kind: Annotated[KindName, Parameter(show_choices=True)] = "classify"
+) -> int:
+    """Look whether everything is in place, and say what is to be done where it is not.
+
+    Returns the exit code: 0 where all is well, 1 where something is to be mended.
+
+    Args:
+        name: Name of the block and of the deployment.
+        kind: The kind of run that the key must be able to read.
+    """
+    findings, block = await look_at_prefect(name)
+    findings = [*await look_at_extend(block, RunKind(kind)), *findings]
+    console = Console(soft_wrap=True, highlight=False)
+    for each in findings:
+        console.print(Text.assemble((f"{each.verdict:<6}", COLOURS[each.verdict]), f"{each.about:<12}{each.said}"))
+    return SOMETHING_TO_MEND if any(each.verdict is Verdict.MEND for each in findings) else 0
+
+
+async def look_at_extend(block: ExtendCredentials | None, kind: RunKind) -> list[Finding]:
+    """Whether the key of the saved block, or of the environment where there is none, can read runs.
+
+    Args:
+        block: the saved block, None where there is none.
+        kind: the kind of run to read.
+    """
+    try:
+        credentials = block or ExtendSettings().credentials()
+        async with credentials.get_client() as client:
+            pages = client.iter_pages(kind, status=None, sort_dir="desc", page_size=1)
+            page = await anext(aiter(pages))
+            ours = datetime.now(UTC)
+    except ExtendError as error:
+        return [Finding("Extend", Verdict.MEND, str(error))]
+    where = credentials.workspace_id or "the key's own workspace"
+    source = "the saved block" if block else "EXTEND_*"
+    found = [Finding("Extend", Verdict.OK, f"the key of {source} reads {kind} runs at {credentials.api_url}")]
+    if page.runs:
+        found.append(Finding("Workspace", Verdict.OK, f"{where}; its newest {kind} run is {page.runs[0].id}"))
+    else:
+        doubt = "is it the right one, and the key of the right environment (test or production)?"
+        found.append(Finding("Workspace", Verdict.NOTE, f"{where} has no {kind} runs at all: {doubt}"))
+    return [*found, judge_clock(page.read_at, ours)]
+
+
+async def look_at_prefect(name: str) -> tuple[list[Finding], ExtendCredentials | None]:
+    """Whether Prefect answers, has the block, and has sweeps run; and the saved block, where there is one."""
+    block = None
+    found: list[Finding] = []
+    try:
+        async with prefect_api() as prefect:
+            found.append(Finding("Prefect", Verdict.OK, f"{prefect.api_url} answers"))
+            block = await saved_block(prefect, name)
+            found.append(_judge_block(name, block))
+            found.append(await _look_at_sweeps(prefect, name))
+    except RecordError as error:
+        found.append(Finding("Prefect", Verdict.MEND, str(error)))
+    return found, block
+
+
+def _judge_block(name: str, block: ExtendCredentials | None) -> Finding:
+    how = f"prefect-extend-ai setup --name {name}"
+    if block is None:
+        return Finding("Block", Verdict.MEND, f'"{name}" is not saved: {how}')
+    try:
+        block.ensure_usable()
+        settings = ExtendSettings()
+        differing = differing_fields(block, settings.credentials()) if settings.api_key else []
+    except ExtendInputError as error:
+        return Finding("Block", Verdict.MEND, f'"{name}": {error}')
+    if differing:
+        said = f'"{name}" is saved, and is what sweeps use; EXTEND_* differs in {", ".join(differing)}'
+        return Finding("Block", Verdict.NOTE, f"{said}. To overwrite the block: {how}")
+    return Finding("Block", Verdict.OK, f'"{name}" is saved')
+
+
+async def _look_at_sweeps(prefect: PrefectClient, name: str) -> Finding:
+    full_name = f"cancel-stale-runs/{name}"
+    try:
+        deployment = await prefect.read_deployment_by_name(full_name)
+    except ObjectNotFound:
+        said = f"{full_name} is not deployed: prefect-extend-ai setup --name {name}"
+        return Finding("Last sweep", Verdict.MEND, said)
+    begun = [kind for kind in StateType if kind is not StateType.SCHEDULED]
+    latest = await _first(prefect, deployment, begun, FlowRunSort.START_TIME_DESC)
+    coming = await _first(prefect, deployment, [StateType.SCHEDULED], FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC)
+    pool = deployment.work_pool_name
+    return judge_last_sweep(
+        _told(latest) if latest else None,
+        scheduled=not deployment.paused and any(schedule.active for schedule in deployment.schedules),
+        coming=coming.expected_start_time if coming else None,
+        staffed=deployment.status is DeploymentStatus.READY,
+        how_to_start=f"prefect worker start --pool {pool}" if pool else "python -m prefect_extend_ai.deployments.serve",
+        now=datetime.now(UTC),
+    )
+
+
+async def _first(
+    prefect: PrefectClient, deployment: DeploymentResponse, states: Sequence[StateType], sort: FlowRunSort
+) -> FlowRun | None:
+    wanted = FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)),
+    )
+    return next(iter(await prefect.read_flow_runs(flow_run_filter=wanted, sort=sort, limit=1)), None)
+
+
+def _told(run: FlowRun) -> LastSweep:
+    state = run.state
+    return LastSweep(
+        name=run.name,
+        state=run.state_name or "",
+        message=(state.message if state else None) or "no message",
+        since=state.timestamp if state else datetime.now(UTC),
+        well=run.state_type in WELL,
+    )

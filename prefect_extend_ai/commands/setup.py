@@ -1,0 +1,152 @@
+"""`prefect-extend-ai setup`: from an API key to a schedule."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml  # type: ignore[import-untyped]  # its stubs are a package of their own
+from cyclopts import Parameter
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.exceptions import ObjectNotFound
+from prefect.utilities.urls import url_for
+from rich.console import Console
+from rich.prompt import Confirm
+
+from prefect_extend_ai.commands.blocks import BlockName, block_reference, differing_fields, saved_block
+from prefect_extend_ai.commands.reach import prefect_api
+from prefect_extend_ai.credentials import ExtendCredentials
+from prefect_extend_ai.errors import ExtendError, ExtendInputError
+from prefect_extend_ai.settings import ExtendSettings
+
+__all__ = ["deployment_plan", "setup"]
+
+SHIPPED_NAME = "extend"
+"""What the shipped prefect.yaml calls the block, the work pool and the deployments."""
+DEPLOYMENTS = files("prefect_extend_ai.deployments")
+LOG_SHOWN = 1500
+"""How many of the last characters that a failed deploy said an error shows."""
+
+NEXT = """\
+
+Next, in a terminal of its own: the worker, which carries out the schedule for as long as it runs
+  prefect worker start --pool {pool}
+Look first what a sweep would cancel
+  prefect deployment run cancel-stale-runs/{name} --param dry_run=true --watch
+Alarms, a message for each cancelled run, and the dead man's switch
+  prefect deploy --all --prefect-file {automations}
+Later, from time to time
+  prefect-extend-ai check{named}"""
+
+
+async def setup(
+    *,
+    name: BlockName = SHIPPED_NAME,
+    pool: str = SHIPPED_NAME,
+    block_only: Annotated[bool, Parameter(negative="")] = False,
+    yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative="")] = False,
+) -> None:
+    """Save the account as a block of Prefect's, make a work pool, and deploy the sweep with a schedule.
+
+    Raises ExtendError where Prefect or the settings are in the way; what was done until then stays done.
+
+    Args:
+        name: Name of the block and of both deployments: one name an account.
+        pool: Work pool whose workers carry out the sweeps; made, of type process, where there is none.
+        block_only: Only save the block, for a schedule of your own that names it.
+        yes: Overwrite a block that differs without asking.
+    """
+    console = Console(soft_wrap=True, highlight=False)
+    credentials = ExtendSettings().credentials()
+    async with prefect_api() as prefect:
+        _say(console, "Prefect", f"{prefect.api_url} answers")
+        await ExtendCredentials.aregister_type_and_schema(client=prefect)
+        _say(console, "Block type", "Extend Credentials is registered")
+        _say(console, "Block", await _save(console, prefect, name, credentials, yes=yes))
+        if block_only:
+            return
+        _say(console, "Work pool", await _ensure_pool(prefect, pool))
+        paused = await _paused(prefect, name)
+        _deploy(deployment_plan(name, pool, paused=paused))
+        for flow in ("cancel-stale-runs", "cancel-runs"):
+            deployed = await prefect.read_deployment_by_name(f"{flow}/{name}")
+            _say(console, "Deployed", f"{flow}/{name}  {url_for('deployment', obj_id=deployed.id) or ''}")
+    if paused:
+        _say(console, "Paused", "the sweep was paused, and still is: resume it in the Prefect UI")
+    named = "" if name == SHIPPED_NAME else f" --name {name}"
+    console.print(
+        NEXT.format(name=name, pool=pool, named=named, automations=DEPLOYMENTS / "automations.yaml"), markup=False
+    )
+
+
+def deployment_plan(name: str, pool: str, *, paused: bool = False) -> dict[str, Any]:
+    """The shipped prefect.yaml for a block and a work pool of these names.
+
+    Args:
+        name: of the block and of both deployments.
+        pool: the work pool.
+        paused: whether the sweep is deployed paused. Prefect 3.8 resumes a paused deployment whenever it is deployed.
+    """
+    plan: dict[str, Any] = yaml.safe_load((DEPLOYMENTS / "prefect.yaml").read_text("utf-8"))
+    for deployment in plan["deployments"]:
+        deployment["name"] = name
+        deployment["work_pool"]["name"] = pool
+        if deployment["parameters"]["credentials"] == block_reference(SHIPPED_NAME):
+            deployment["parameters"]["credentials"] = block_reference(name)
+        if paused and "schedules" in deployment:
+            deployment["paused"] = True
+    return plan
+
+
+def _say(console: Console, what: str, how: str) -> None:
+    console.print(f"{what:<12}{how}", markup=False)
+
+
+async def _save(
+    console: Console, prefect: PrefectClient, name: str, credentials: ExtendCredentials, *, yes: bool
+) -> str:
+    saved = await saved_block(prefect, name)
+    differing = differing_fields(saved, credentials) if saved else []
+    if saved and not differing:
+        return f'"{name}" is saved already, as EXTEND_* says'
+    if saved and not yes:
+        what = f'The saved block "{name}" differs from EXTEND_* in {", ".join(differing)}'
+        if not sys.stdin.isatty():
+            raise ExtendInputError(f"{what}: --yes overwrites it, another --name leaves it alone")
+        if not Confirm.ask(f"{what}. Overwrite it?", console=console, default=False):
+            raise ExtendInputError(f'the block "{name}" is kept as it was, and nothing is deployed')
+    await credentials.asave(name, overwrite=True, client=prefect)
+    return f'"{name}" overwritten: {", ".join(differing)}' if saved else f'"{name}" saved'
+
+
+async def _ensure_pool(prefect: PrefectClient, pool: str) -> str:
+    try:
+        found = await prefect.read_work_pool(pool)
+    except ObjectNotFound:
+        await prefect.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+        return f'"{pool}" made, of type process'
+    return f'"{pool}" is there, of type {found.type}'
+
+
+async def _paused(prefect: PrefectClient, name: str) -> bool:
+    try:
+        return (await prefect.read_deployment_by_name(f"cancel-stale-runs/{name}")).paused
+    except ObjectNotFound:
+        return False
+
+
+def _deploy(plan: dict[str, Any]) -> None:
+    with tempfile.TemporaryDirectory(prefix="prefect-extend-ai-") as folder:
+        file = Path(folder, "prefect.yaml")
+        file.write_text(json.dumps(plan), "utf-8")  # JSON is YAML
+        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        said = (done.stdout + done.stderr).strip()[-LOG_SHOWN:]
+        raise ExtendError(f"`prefect deploy` failed: {said}")
