@@ -1,0 +1,50 @@
+"""From an empty form to a sweep, by clicking alone."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+pytestmark = pytest.mark.usefixtures("worker")
+
+
+def test_a_block_made_in_the_ui_is_picked_in_the_run_form_and_sweeps(ui, stage):
+    stuck = [stage.sandbox.world.add(age_minutes=minutes) for minutes in (90, 200, 3000)]
+
+    page = ui.open("/blocks/catalog")
+    card = page.locator("[data-slot=card]", has_text="Extend Credentials")
+    expect(card).to_contain_text("The Extend (extend.ai) account")
+    card.get_by_role("link", name="Create").click()
+    ui.save_block("clicked", api_key="sk_sandbox")
+    expect(page.get_by_text("clicked").first).to_be_visible()
+
+    ui.open_form()
+    ui.choose("credentials", "clicked")
+    flow_run = ui.ended(ui.submit())
+
+    message = "Cancelled 3 of 3 stale classify runs"
+    assert flow_run["state"]["message"] == message
+    assert [stage.sandbox.world.get(run_id).status for run_id in stuck] == ["CANCELLED"] * 3
+    assert list(flow_run["parameters"]["credentials"]) == ["$ref"]
+
+    ui.open(f"/runs/flow-run/{flow_run['id']}")
+    expect(page.get_by_text("stale-classify-runs-over-60-min").first).to_be_visible()
+    expect(page.get_by_text("Completed", exact=True).first).to_be_visible()
+    expect(page.get_by_text(re.compile(re.escape(message))).first).to_be_visible()
+
+
+def test_a_block_saved_without_a_key_says_so_when_a_flow_starts(ui, stage):
+    ui.open("/blocks/catalog/extend-credentials/create")
+    ui.save_block("keyless", api_key="")
+    requests = len(stage.sandbox.world.journal)
+
+    ui.open_form()
+    ui.choose("credentials", "keyless")
+    flow_run = ui.ended(ui.submit())
+
+    assert flow_run["state_name"] == "Failed"
+    assert len(stage.sandbox.world.journal) == requests
+    page = ui.open(f"/runs/flow-run/{flow_run['id']}")
+    expect(page.get_by_text("the API key is empty. Mend the Extend Credentials block").first).to_be_visible()

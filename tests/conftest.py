@@ -1,0 +1,118 @@
+"""What all tests share. Nothing of the user's own Prefect or Extend set-up is read or touched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from prefect_extend_ai import ExtendCredentials
+    from prefect_extend_ai.local_prefect import LocalPrefect
+    from prefect_extend_ai.sandbox import Served
+
+NEEDS = {"e2e", "browser"}
+"""Folders, and the marks their tests get: what is in them needs more than Python."""
+ORDER = ["unit", "contract", "e2e", "browser"]
+SHARING = {"browser", "deployed"}
+"""Folders whose tests share what they have saved in Prefect."""
+HOME = Path(tempfile.mkdtemp(prefix="prefect-extend-ai-tests-"))
+
+settings.register_profile("default", max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("prove", parent=settings.get_profile("default"), max_examples=10_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_configure() -> None:
+    # Before anything imports prefect, which reads its settings only once. A test that forgets to ask
+    # for a server must fail, not start one or find the user's.
+    for name in [name for name in os.environ if name.startswith(("PREFECT_", "EXTEND_"))]:
+        del os.environ[name]
+    os.environ |= {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_HOME": str(HOME / "unit"),
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    }
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(HOME, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # First what needs a quiet process: servers and browsers leave threads, patched settings and a busy machine behind.
+    items.sort(key=lambda item: ORDER.index(next(part for part in item.path.parts[::-1] if part in ORDER)))
+    for item in items:
+        # Side by side, tests of a file stay together, and those that share blocks and deployments by name.
+        within = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group(within if within in SHARING else str(item.path)))
+        if within == "browser":
+            # On a busy machine Prefect's form now and then takes no keystroke or no click in time.
+            item.add_marker(pytest.mark.flaky(reruns=3))
+        for folder in NEEDS & {part.name for part in item.path.parents}:
+            item.add_marker(folder)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, Any, pytest.TestReport]:
+    """Where Chromium and servers must be had, a test that was skipped for lack of one has failed."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and "CI" in os.environ and NEEDS & set(item.keywords):
+        report.outcome, report.longrepr = "failed", f"skipped, and CI may not skip it: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[LocalPrefect]:
+    """A real Prefect server over HTTP, one a session: this process, and what it imports, uses it."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from prefect_extend_ai.local_prefect import local_prefect
+
+    with local_prefect(HOME / "server") as server, temporary_settings({PREFECT_API_URL: server.api_url}):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def patient() -> type[httpx.HTTPTransport]:
+    """A transport that asks Prefect again where SQLite was busy (503), as Prefect's own client does."""
+
+    class Patient(httpx.HTTPTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            for pause in (0.2, 0.5, 1, 2, 4):
+                response = super().handle_request(request)
+                if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                    return response
+                response.close()
+                time.sleep(pause)
+            return super().handle_request(request)
+
+    return Patient
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Served]:
+    """The Extend look-alike over real HTTP on a free port, with 60 runs of which 12 are stuck."""
+    from prefect_extend_ai.sandbox import World, serve
+
+    with serve(World.populated(runs=60, stuck=12, seed=1)) as running:
+        yield running
+
+
+@pytest.fixture
+def credentials(sandbox: Served) -> ExtendCredentials:
+    """Credentials for the sandbox of this test."""
+    from prefect_extend_ai import ExtendCredentials
+
+    return ExtendCredentials(api_key="sk_sandbox", base_url=sandbox.url)

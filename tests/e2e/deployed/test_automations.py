@@ -1,0 +1,93 @@
+"""deployments/automations.yaml on a real server: what is emitted starts what it should, and silence is heard."""
+
+from __future__ import annotations
+
+import time
+from importlib.resources import files
+
+import pytest
+from prefect import flow
+
+from prefect_extend_ai import ExtendCredentials, StalePolicy, SweepRefused, SweepReport
+from prefect_extend_ai.deployments.examples import inform_owner, raise_alarm
+from prefect_extend_ai.flows import cancel_stale_runs
+from prefect_extend_ai.tasks.events import emit_sweep
+
+ROOT = files("prefect_extend_ai.deployments")
+SECONDS = 10
+"""The dead man's patience in these tests: the shortest that Prefect takes."""
+
+
+@pytest.fixture
+def automated(account, request):
+    """Both files deployed; the dead man's switch waits as long as the test says."""
+    assert account.type("prefect-extend-ai", "setup").returncode == 0
+    within = getattr(request, "param", 86400)
+    shipped = (ROOT / "automations.yaml").read_text()
+    assert "within: 2700" in shipped
+    (account.cwd / "automations.yaml").write_text(shipped.replace("within: 2700", f"within: {within}"))
+    account.deploy(account.cwd / "automations.yaml")
+    return account
+
+
+async def test_each_cancelled_run_starts_a_run_of_the_example_flow(automated):
+    stale = automated.world.stale()
+    report = await cancel_stale_runs(await ExtendCredentials.aload("extend"))
+    assert report.counts == {"cancelled": 3}
+    told = automated.eventually(lambda: len(found := automated.runs("inform-owner")) == 3 and found)
+    assert {run["parameters"]["run_id"] for run in told} == set(stale)
+    assert {run["parameters"]["kind"] for run in told} == {"classify"}
+    parameters = told[0]["parameters"] | {"credentials": await ExtendCredentials.aload("extend")}
+    state = await inform_owner(**parameters, return_state=True)
+    assert state.is_completed()
+    assert (
+        state.message == f"The classify run {told[0]['parameters']['run_id']} was cancelled; the log says whose it is"
+    )
+
+
+async def test_a_refused_sweep_raises_one_alarm_that_says_why(automated):
+    with pytest.raises(SweepRefused):
+        await cancel_stale_runs(await ExtendCredentials.aload("extend"), policy=StalePolicy(refuse_above=0))
+    [alarm] = automated.eventually(lambda: automated.runs("raise-alarm"))
+    assert alarm["parameters"]["subject"] == "stale-classify-runs-over-60-min: Refused"
+    assert "Refused, nothing was cancelled" in alarm["parameters"]["body"]
+    refused = automated.api.get(f"/flow_runs/{alarm['parameters']['flow_run_id']}").json()
+    assert refused["state_name"] == "Refused"
+
+
+async def test_a_sweep_that_cannot_even_begin_raises_an_alarm(automated):
+    wrong = await ExtendCredentials.aload("extend")
+    wrong.workspace_id = "ws_of_somebody_else"
+    state = await cancel_stale_runs(wrong, return_state=True)
+    assert state.is_failed()
+    [alarm] = automated.eventually(lambda: automated.runs("raise-alarm"))
+    assert alarm["parameters"]["subject"] == "stale-classify-runs-over-60-min: Failed"
+
+
+@flow(name="cancel-stale-runs")
+def sweep():
+    """Nothing but the event that a sweep ends with."""
+    emit_sweep(SweepReport())
+
+
+@pytest.mark.parametrize("automated", [SECONDS], indirect=True)
+def test_the_dead_man_s_switch_fires_in_silence_and_not_while_sweeps_complete(automated):
+    # What fired while this was being set up does not count: from the first sweep on there is a sweep every 3 seconds.
+    sweep()
+    time.sleep(3)
+    before = len(automated.runs("raise-alarm"))
+    for _ in range(2 * SECONDS // 3):
+        sweep()
+        time.sleep(3)
+    assert len(automated.runs("raise-alarm")) == before
+    automated.eventually(lambda: len(automated.runs("raise-alarm")) > before)
+    latest = max(automated.runs("raise-alarm"), key=lambda run: run["created"])
+    assert latest["parameters"]["subject"] == "No Extend sweep has completed for 45 minutes"
+
+
+async def test_an_alarm_without_a_channel_ends_where_people_look_for_red(prefect_server):
+    run_id = "00000000-0000-4000-8000-000000000001"
+    state = await raise_alarm("Extend is down", "Look at it.", flow_run_id=run_id, return_state=True)
+    assert (state.type, state.name) == ("FAILED", "Alarm")
+    assert state.message.startswith("Extend is down. Look at it. http")
+    assert state.message.endswith(f"/flow-run/{run_id}")

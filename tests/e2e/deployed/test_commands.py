@@ -1,0 +1,102 @@
+"""`prefect-extend-ai setup` and `check`, typed at a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+
+SWEEP = "cancel-stale-runs/extend"
+KEY = "sk_deployed-4711"
+
+
+def told(done, code):
+    """What a command said, having ended with this code, without a traceback and without the key."""
+    said = done.stdout + done.stderr
+    assert done.returncode == code, said
+    assert "Traceback" not in said
+    assert KEY not in said
+    return said
+
+
+def test_setup_leads_to_a_sweep_that_runs_and_check_says_so(account):
+    before = told(account.type("prefect-extend-ai", "check"), 1)
+    assert 'mend  Block       "extend" is not saved: prefect-extend-ai setup --name extend' in before
+
+    said = told(account.type("prefect-extend-ai", "setup"), 0)
+    steps = ("Prefect ", "Block type ", "Block ", "Work pool ", "Deployed ", "Deployed ")
+    lines = iter(said.splitlines())
+    assert all(any(line.startswith(step) for line in lines) for step in steps), said
+    assert "prefect worker start --pool extend" in said
+    idle = told(account.type("prefect-extend-ai", "check"), 1)
+    assert "nothing is there to run the next one: prefect worker start --pool extend" in idle
+
+    with account.worker():
+        run = account.ended(account.run(SWEEP))
+        assert run["state_name"] == "Completed"
+        after = told(account.type("prefect-extend-ai", "check"), 0)
+    assert "Completed, Cancelled 3 of 3 stale classify runs" in after
+    for about in ("Extend", "Workspace", "Clock", "Prefect", "Block", "Last sweep"):
+        assert f"ok    {about:<12}" in after
+    assert KEY not in json.dumps([account.deployment(SWEEP), run])
+
+
+def test_setup_again_keeps_what_is_there_and_what_is_paused(account):
+    told(account.type("prefect-extend-ai", "setup"), 0)
+    first = account.deployment(SWEEP)
+    account.api.patch(f"/deployments/{first['id']}", json={"paused": True}).raise_for_status()
+    said = told(account.type("prefect-extend-ai", "setup"), 0)
+    assert '"extend" is saved already' in said
+    assert '"extend" is there, of type process' in said
+    assert "the sweep was paused, and still is" in said
+    again = account.deployment(SWEEP)
+    assert (again["id"], again["paused"]) == (first["id"], True)
+
+
+def test_a_block_that_differs_is_overwritten_only_when_somebody_says_so(account):
+    block = ("prefect-extend-ai", "setup", "--block-only")
+    told(account.type(*block), 0)
+    other = {"EXTEND_WORKSPACE_ID": "ws_2"}
+    assert "differs from EXTEND_* in workspace_id: --yes overwrites it" in told(account.type(*block, **other), 1)
+    assert answered(account, b"n\n", *block, **other) == 1
+    assert "EXTEND_* differs in workspace_id" in told(account.type("prefect-extend-ai", "check", **other), 1)
+    assert answered(account, b"y\n", *block, **other) == 0
+    assert '"extend" is saved already' in told(account.type(*block, **other), 0)
+    assert '"extend" overwritten: workspace_id' in told(account.type(*block, "--yes"), 0)
+
+
+def answered(account, answer, command, *words, **environment):
+    """The exit code of a command in a terminal where somebody answers what it asks."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [account.bin / command, *words],
+        cwd=account.cwd,
+        env=account.environment | environment,
+        stdin=theirs,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(theirs)
+    os.write(ours, answer)
+    code = process.wait(60)
+    os.close(ours)
+    return code
+
+
+def test_names_of_ones_own_make_an_account_of_its_own(account):
+    told(account.type("prefect-extend-ai", "setup", "--name", "acme", "--pool", "documents"), 0)
+    sweep = account.deployment("cancel-stale-runs/acme")
+    assert sweep["work_pool_name"] == "documents"
+    assert sweep["parameters"]["credentials"] == {"$ref": {"block_document_slug": "extend-credentials/acme"}}
+    assert account.deployment("cancel-runs/acme")["parameters"] == {"credentials": sweep["parameters"]["credentials"]}
+
+
+def test_a_prefect_that_does_not_answer_is_one_sentence(account):
+    nowhere = {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    assert "Prefect at http://127.0.0.1:9/api does not answer" in told(
+        account.type("prefect-extend-ai", "setup", **nowhere), 1
+    )
+    assert "mend  Prefect     Prefect at http://127.0.0.1:9/api does not answer" in told(
+        account.type("prefect-extend-ai", "check", **nowhere), 1
+    )

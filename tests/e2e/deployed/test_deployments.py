@@ -1,0 +1,135 @@
+"""deployments/prefect.yaml and serve, on a real server, with a real worker."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+
+import pytest
+
+from prefect_extend_ai.commands.blocks import block_reference
+
+ROOT = files("prefect_extend_ai.deployments")
+SWEEP, BY_ID = "cancel-stale-runs/extend", "cancel-runs/extend"
+KEY = "sk_deployed-4711"
+
+
+@pytest.fixture
+def deployed(account):
+    """The shipped file, deployed by hand as its first lines say."""
+    assert account.type("prefect-extend-ai", "setup", "--block-only").returncode == 0
+    assert account.type("prefect", "--no-prompt", "work-pool", "create", "extend", "--type", "process").returncode == 0
+    account.deploy(ROOT / "prefect.yaml")
+    return account
+
+
+def pause(account, slug, active=False):
+    deployment, schedule = account.deployment(SWEEP), account.schedules(SWEEP)[slug]
+    path = f"/deployments/{deployment['id']}/schedules/{schedule['id']}"
+    account.api.patch(path, json={"active": active}).raise_for_status()
+    assert account.schedules(SWEEP)[slug]["active"] is active
+
+
+def test_both_flows_are_deployed_with_a_schedule_and_the_block_by_reference(deployed):
+    sweep, by_id = deployed.deployment(SWEEP), deployed.deployment(BY_ID)
+    for each, entrypoint in ((sweep, "flows.stale.cancel_stale_runs"), (by_id, "flows.by_id.cancel_runs")):
+        assert each["entrypoint"] == f"prefect_extend_ai.{entrypoint}"
+        assert each["pull_steps"] == []
+        assert each["parameters"]["credentials"] == block_reference("extend")
+        assert each["work_pool_name"] == "extend"
+        assert each["global_concurrency_limit"] is None
+        assert (each["tags"], bool(each["description"])) == (["extend"], True)
+    assert by_id["schedules"] == []
+    first, second = deployed.schedules(SWEEP)["every-15-minutes"], deployed.schedules(SWEEP)["other-workspace"]
+    assert (first["active"], first["parameters"]) == (True, {})
+    assert second["active"] is False
+    assert second["parameters"] == {"credentials": block_reference("other-workspace"), "max_processing_minutes": 120}
+
+
+def test_deploying_again_changes_nothing_and_wakes_nothing_that_was_paused(deployed):
+    before = [deployed.deployment(name)["id"] for name in (SWEEP, BY_ID)]
+    pause(deployed, "every-15-minutes")
+    deployed.deploy(ROOT / "prefect.yaml")
+    assert [deployed.deployment(name)["id"] for name in (SWEEP, BY_ID)] == before
+    schedules = deployed.schedules(SWEEP)
+    assert {slug: each["active"] for slug, each in schedules.items()} == {
+        "every-15-minutes": False,
+        "other-workspace": False,
+    }
+
+
+def test_deploying_again_gives_a_schedule_back_the_parameters_that_switching_it_took(deployed):
+    pause(deployed, "other-workspace", active=True)
+    deployed.deploy(ROOT / "prefect.yaml")
+    second = deployed.schedules(SWEEP)["other-workspace"]
+    assert second["parameters"]["max_processing_minutes"] == 120
+
+
+def test_no_deployment_holds_the_key(deployed):
+    assert KEY not in json.dumps([deployed.deployment(SWEEP), deployed.deployment(BY_ID)])
+
+
+def test_a_worker_carries_out_a_run_although_an_earlier_one_died_with_its_worker(deployed):
+    dead = deployed.run(SWEEP)
+    for state in ("PENDING", "RUNNING"):
+        answer = deployed.api.post(f"/flow_runs/{dead}/set_state", json={"state": {"type": state}})
+        assert answer.json()["status"] == "ACCEPT"
+    stale = deployed.world.stale()
+    live = deployed.run(SWEEP, max_processing_minutes=75)
+    with deployed.worker():
+        run = deployed.ended(live)
+    assert (run["state_name"], run["state"]["message"]) == ("Completed", "Cancelled 2 of 2 stale classify runs")
+    assert [deployed.world.get(run_id).status for run_id in stale] == ["CANCELLED", "CANCELLED", "PROCESSING"]
+    assert KEY not in json.dumps(run)
+
+
+SERVE = ("python", "-m", "prefect_extend_ai.deployments.serve", "--name", "served")
+SERVED = "cancel-stale-runs/served"
+
+
+def until_served(account, process):
+    def look():
+        assert process.poll() is None, (account.cwd / "python.log").read_text()
+        return account.api.get(f"/deployments/name/{SERVED}").is_success and account.schedules(SERVED)
+
+    return account.eventually(look)
+
+
+def test_serve_carries_out_runs_without_a_work_pool_and_keeps_the_key_out_of_them(account):
+    with account.running(*SERVE, "--every", "30", "--limit", "75") as process:
+        until_served(account, process)
+        sweep = account.deployment(SERVED)
+        first = account.ended(account.run(SERVED, dry_run=True))
+        by_id = account.ended(account.run("cancel-runs/served", run_ids=[account.world.stale()[-1]]))
+        second = account.ended(account.run(SERVED))
+    assert sweep["parameters"] == {
+        "credentials": block_reference("served"),
+        "max_processing_minutes": 75,
+        "dry_run": False,
+    }
+    assert [each["schedule"]["interval"] for each in sweep["schedules"]] == [30 * 60]
+    assert first["state"]["message"] == "Would cancel 2 of 2 stale classify runs"
+    assert by_id["state"]["message"] == "Cancelled 1 of 1 classify run"
+    assert second["state"]["message"] == "Cancelled 2 of 2 stale classify runs"
+    assert KEY not in json.dumps([sweep, first, second])
+    assert KEY not in (account.cwd / "python.log").read_text()
+
+
+def test_serving_again_leaves_a_paused_schedule_paused(account):
+    with account.running(*SERVE) as process:
+        until_served(account, process)
+    [schedule] = account.deployment(SERVED)["schedules"]
+    path = f"/deployments/{account.deployment(SERVED)['id']}/schedules/{schedule['id']}"
+    account.api.patch(path, json={"active": False}).raise_for_status()
+    with account.running(*SERVE, "--every", "5", EXTEND_API_KEY="") as process:
+        account.eventually(lambda: until_served(account, process)["every-so-often"]["schedule"]["interval"] == 300)
+        assert account.schedules(SERVED)["every-so-often"]["active"] is False
+
+
+def test_serve_does_not_overwrite_somebody_elses_block(account):
+    assert account.type("prefect-extend-ai", "setup", "--block-only", "--name", "served").returncode == 0
+    done = account.type(*SERVE, EXTEND_API_KEY="sk_another-0815")
+    assert done.returncode == 1
+    assert 'the saved block "served" differs from EXTEND_* in api_key' in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "sk_another-0815" not in done.stdout + done.stderr

@@ -1,0 +1,72 @@
+"""SIGKILL at every step of a real sweep: what was cancelled is recorded by the next one, once."""
+
+from __future__ import annotations
+
+import pytest
+
+from prefect_extend_ai import ExtendCredentials
+from prefect_extend_ai.flows import cancel_stale_runs
+from prefect_extend_ai.sandbox import serve
+
+NOTES = "extend-write-ahead-classify"
+
+
+def step_of(request):
+    """Which step of a sweep a request is."""
+    if request.path.startswith("/classify_runs"):
+        if request.method == "POST":
+            return "cancel"
+        return "check" if request.path.count("/") > 1 else "list"
+    if request.method == "DELETE":
+        return "delete"
+    if request.method == "POST" and request.path == "/artifacts/":
+        key, kind = request.json.get("key"), request.json.get("type")
+        if key is None:
+            return "record"
+        return {True: "note", False: "close"}[kind == "json"] if key == NOTES else "report"
+    return None
+
+
+@pytest.mark.parametrize(
+    "killed_at",
+    [
+        ("list", 1, "after"),
+        ("note", 1, "after"),
+        ("check", 2, "after"),
+        ("cancel", 1, "after"),
+        ("record", 1, "before"),
+        ("record", 2, "after"),
+        ("close", 1, "after"),
+        ("delete", 1, "after"),
+        ("report", 1, "after"),
+    ],
+    ids=lambda at: f"{at[2]} {at[0]} {at[1]}",
+)
+async def test_a_sweep_killed_at_this_step_loses_nothing(prefect_server, proxied, sweeping, kept, killed_at):
+    (step, number, when), (artifacts, stuck) = killed_at, kept
+    world = stuck(4)
+    seen = []
+
+    def die_here(request):
+        if step_of(request) == step:
+            seen.append(request)
+            if len(seen) == number:
+                sweep.kill()
+        return sweep.process.returncode is not None
+
+    with serve(world) as sandbox:
+        extend, prefect = proxied(sandbox.url), proxied(prefect_server.api_url)
+        setattr(extend, when, die_here)
+        setattr(prefect, when, die_here)
+        sweep = sweeping(extend.url, api_url=prefect.url)
+        assert sweep.wait() == -9, sweep.said
+        cancelled = {run_id for run_id in world.runs if world.get(run_id).status == "CANCELLED"}
+        assert len(cancelled) == 4 or step in ("list", "note", "check", "cancel", "record")
+        extend.before = extend.after = lambda _: None
+
+        credentials = ExtendCredentials(api_key="sk_sandbox", base_url=extend.url, requests_per_second=100)
+        report = await cancel_stale_runs(credentials)
+
+        assert artifacts.holds_each_once(world)
+        assert report.selected == 4 - len(cancelled)
+        assert artifacts.open_notes(extend.url) == []

@@ -1,0 +1,83 @@
+"""No record, no cancel: Prefect's API refuses writes from the start, or from some write on."""
+
+from __future__ import annotations
+
+import pytest
+
+from prefect_extend_ai import ExtendCredentials
+from prefect_extend_ai.flows import cancel_stale_runs
+from prefect_extend_ai.sandbox import serve
+
+IMPATIENT = {"PREFECT_CLIENT_MAX_RETRIES": "0", "RECORD_PATIENCE": "2"}
+
+
+def is_write(request):
+    return request.path.startswith("/artifacts/") and (
+        request.method == "DELETE" or (request.method == "POST" and request.path == "/artifacts/")
+    )
+
+
+@pytest.mark.parametrize("status", [500, 403])
+def test_a_prefect_that_takes_no_note_means_no_cancel_and_the_flow_says_so(
+    prefect_server, proxied, sweeping, stuck, status
+):
+    with serve(stuck(6)) as sandbox:
+        prefect = proxied(prefect_server.api_url)
+        prefect.before = lambda request: status if is_write(request) else None
+        sweep = sweeping(sandbox.url, api_url=prefect.url, **IMPATIENT)
+        assert sweep.wait() == 1
+        assert "failed: " in sweep.said
+        assert "6 deferred. Stopped early: Prefect's API at " in sweep.said
+        assert [entry for entry in sandbox.world.journal if entry.operation == "cancel"] == []
+
+
+def test_a_prefect_that_cannot_be_read_means_no_cancel_and_the_flow_says_so(prefect_server, proxied, sweeping, stuck):
+    with serve(stuck(6)) as sandbox:
+        prefect = proxied(prefect_server.api_url)
+        prefect.before = lambda request: 503 if request.path == "/artifacts/filter" else None
+        sweep = sweeping(sandbox.url, api_url=prefect.url, **IMPATIENT)
+        assert sweep.wait() == 1
+        assert "records cannot be read" in sweep.said
+        assert [entry for entry in sandbox.world.journal if entry.operation == "cancel"] == []
+
+
+async def test_a_prefect_lost_in_the_middle_stops_the_cancelling_and_the_next_sweep_records_all_of_it_once(
+    prefect_server, proxied, sweeping, artifacts, stuck
+):
+    writes = []
+
+    def refuse_from_the_fourth(request):
+        if is_write(request):
+            writes.append(request)
+            if len(writes) >= 4:
+                refused.setdefault("at", len(cancels()))
+                return 500
+        return None
+
+    def cancels():
+        return [entry for entry in world.journal if entry.operation == "cancel"]
+
+    refused = {}
+    world = stuck(40)
+    with serve(world) as sandbox:
+        prefect = proxied(prefect_server.api_url)
+        prefect.before = refuse_from_the_fourth
+        sweep = sweeping(sandbox.url, api_url=prefect.url, rate=20, **IMPATIENT)
+        assert sweep.wait() == 1
+        assert "still to be recorded by the next sweep" in sweep.said
+        # What was between its check and its cancel may still have gone out.
+        assert len(cancels()) <= refused["at"] + 25
+        assert len(cancels()) < 40
+        cancelled = {entry.run_id for entry in cancels()}
+        recorded = set(artifacts.records()) & cancelled
+        assert len(recorded) == 2
+        (left,) = artifacts.open_notes(sandbox.url)
+        assert cancelled - recorded <= set(left)
+
+        prefect.before = lambda _: None
+        credentials = ExtendCredentials(api_key="sk_sandbox", base_url=sandbox.url, requests_per_second=100)
+        report = await cancel_stale_runs(credentials)
+        assert report.settled == len(cancelled) - len(recorded)
+        assert world.stale() == []
+        assert artifacts.holds_each_once(world)
+        assert artifacts.open_notes(sandbox.url) == []

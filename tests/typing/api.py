@@ -1,0 +1,183 @@
+"""Only has to type-check: every public name, as a user would write it. `make check` runs mypy over it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import assert_type
+from uuid import UUID
+
+from prefect_extend_ai import (
+    Cancellation,
+    ExtendClient,
+    ExtendCredentials,
+    ExtendError,
+    ExtendSettings,
+    Outcome,
+    Run,
+    RunKind,
+    StalePolicy,
+    SweepFailed,
+    SweepRefused,
+    SweepReport,
+)
+from prefect_extend_ai.deployments.examples import inform_owner, raise_alarm
+from prefect_extend_ai.errors import ExtendAPIError, ExtendInputError, ExtendOddAnswerError, RecordError
+from prefect_extend_ai.flows import cancel_runs, cancel_stale_runs
+from prefect_extend_ai.sandbox import Behaviour, Served, Trouble, World, serve
+from prefect_extend_ai.tasks import cancel_run, find_stale_runs, get_run
+
+
+def account() -> ExtendCredentials:
+    """Credentials by every way there is."""
+    ExtendCredentials(
+        api_key="sk_...",
+        workspace_id="ws_...",
+        region="eu",
+        base_url="https://extend.example.com",
+        api_version="2026-02-09",
+        requests_per_second=25,
+    )
+    assert_type(ExtendSettings().credentials(), ExtendCredentials)
+    credentials = ExtendCredentials(api_key="sk_...")
+    assert_type(credentials.api_key.get_secret_value(), str)
+    assert_type(credentials.api_url, str)
+    credentials.ensure_usable()
+    return credentials
+
+
+def policy() -> StalePolicy:
+    """A policy with everything in it."""
+    return StalePolicy(
+        max_total_minutes=240,
+        minutes_by_processor={"cl_invoices": 120},
+        only_processors=["cl_invoices"],
+        except_processors=["cl_quarterly_reports"],
+        source="API",
+        batch_id="bpr_...",
+        file_name_contains="invoice",
+        hold_key="hold",
+        max_cancellations=100,
+        refuse_above=1000,
+        outage_guard=False,
+        confirm_seconds=30,
+        max_sweep_minutes=10,
+    )
+
+
+async def client() -> None:
+    """The client, by itself."""
+    async with account().get_client() as extend:
+        assert_type(extend, ExtendClient)
+        run = await extend.get_run("clr_...")
+        assert_type(run, Run)
+        assert_type(await extend.cancel_run(run.id, kind="classify"), Run)
+        async for page in extend.iter_pages(RunKind.PARSE, status=None, page_size=1000, source="API"):
+            assert_type(page.runs, list[Run])
+            assert_type(page.unreadable, int)
+            assert_type(page.read_at, datetime | None)
+        async for listed in extend.iter_runs("workflow", sort_by="createdAt", sort_dir="desc", batch_id="batch_..."):
+            assert_type(listed, Run)
+
+
+def a_run(run: Run) -> None:
+    """What a run tells."""
+    assert_type(run.kind, RunKind)
+    assert_type(run.id, str)
+    assert_type(run.status, str | None)
+    assert_type(run.text, str)
+    assert_type(run.raw["output"] is None, bool)
+    assert_type(run.is_terminal, bool)
+    assert_type(run.created_at, datetime | None)
+    assert_type(run.updated_at, datetime | None)
+    assert_type(run.read_at, datetime | None)
+    assert_type(run.processor_id, str | None)
+    assert_type(run.file_names, list[str])
+    assert_type(run.failure_reason, str | None)
+    assert_type(run.was_aborted, bool)
+    assert_type(run.dashboard_url, str | None)
+    assert_type(run.metadata.get("customer") is None, bool)
+    metadata: Mapping[str, object] = run.metadata
+    assert metadata is not None
+    assert_type(Run.from_text("classify", "{}"), Run)
+
+
+def a_kind(kind: RunKind) -> None:
+    """What sets the kinds apart."""
+    assert_type(kind.path, str)
+    assert_type(kind.object_name, str)
+    assert_type(kind.id_prefix, str)
+    assert_type(kind.processor, str | None)
+    assert_type(kind.cancellable, frozenset[str])
+    assert_type(kind.terminal, frozenset[str])
+    assert_type(kind.sortable, bool)
+    assert_type(kind.filters, frozenset[str])
+    assert_type(kind.dated, bool)
+
+
+async def tasks() -> None:
+    """The tasks, awaited from a flow of one's own."""
+    credentials = account()
+    assert_type(await get_run(credentials, "clr_..."), Run)
+    found = await find_stale_runs(credentials, max_processing_minutes=30, kind=RunKind.EXTRACT, policy=policy())
+    assert_type(found, list[Run])
+    cancellation = await cancel_run(credentials, "exr_...", kind="extract")
+    assert_type(cancellation, Cancellation)
+    assert_type(cancellation.outcome, Outcome)
+    assert_type(cancellation.reason, str)
+    assert_type(cancellation.record, UUID | None)
+    assert_type(cancellation.request_ids, list[str])
+    if cancellation.outcome is Outcome.FINISHED_FIRST or cancellation.outcome.needs_attention:
+        return
+
+
+async def flows() -> SweepReport:
+    """The flows, called."""
+    credentials = await ExtendCredentials.aload("extend")
+    try:
+        report = await cancel_stale_runs(
+            credentials, max_processing_minutes=45, dry_run=True, kind="split", policy=policy()
+        )
+        report = await cancel_runs(credentials, run_ids=["clr_..."], kind="classify")
+    except SweepRefused as refused:
+        return refused.report
+    except SweepFailed as failed:
+        return failed.report
+    except (ExtendInputError, RecordError) as error:
+        raise SystemExit(str(error)) from None
+    except ExtendAPIError as error:
+        assert_type(error.status, int | None)
+        assert_type(error.code, str | None)
+        assert_type(error.request_id, str | None)
+        assert_type(error.retryable, bool | None)
+        root: ExtendError = error
+        raise root from None
+    assert_type(report, SweepReport)
+    assert_type(report.counts, dict[Outcome, int])
+    assert_type(report.cancellations, list[Cancellation])
+    assert_type(report.exempt, dict[str, int])
+    assert_type(report.selected, int)
+    assert_type(report.headline, str)
+    assert_type(report.needs_attention, bool)
+    return report
+
+
+def deployed() -> None:
+    """Flows are Prefect flows, and errors say what came instead."""
+    cancel_stale_runs.with_options(retries=1)
+    inform_owner.with_options(name="tell them")
+    raise_alarm.with_options(name="tell me")
+    assert_type(ExtendOddAnswerError("HTML", body="<html>").body, str)
+
+
+def rehearse() -> None:
+    """The sandbox."""
+    world = World.populated(runs=60, stuck=12, behaviour=Behaviour(cancel="later"), troubles=["cancel:*:reset"])
+    world.troubles.add(Trouble.parse("get:*:503=2@1-3"))
+    run_id = world.add("classify", age_minutes=90, metadata={"prefect_hold": True})
+    world.advance(minutes=5)
+    with serve(world) as served:
+        assert_type(served, Served)
+        assert_type(served.url, str)
+        assert_type(world.get(run_id).status, str)
+        assert_type(world.stale(60), list[str])

@@ -1,0 +1,359 @@
+"""Doubles for the engine's tests: an Extend, a ledger and an event loop that live in memory and in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from uuid import uuid4
+
+import pytest
+
+from prefect_extend_ai.client import Page
+from prefect_extend_ai.errors import (
+    ExtendNotFoundError,
+    ExtendOddAnswerError,
+    ExtendRateLimitError,
+    ExtendRefusedError,
+    ExtendServerError,
+    ExtendTransportError,
+    RecordError,
+)
+from prefect_extend_ai.ledger import Note, Scope
+from prefect_extend_ai.runs import Run, RunKind
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+TERMINAL = {"PROCESSED", "FAILED", "CANCELLED"}
+ERRORS = {
+    "lost": ExtendTransportError("the connection was lost"),
+    "5xx": ExtendServerError("bad gateway", status=502),
+    "odd": ExtendOddAnswerError("not JSON", status=200),
+    "302": ExtendOddAnswerError("redirects", status=302),
+    "400": ExtendRefusedError("only in progress", status=400),
+    "409": ExtendRefusedError("conflict", status=409),
+    "429": ExtendRateLimitError("too many", status=429),
+    "404": ExtendNotFoundError("no such run", status=404),
+}
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop that never waits: when nothing is ready, its clock leaps to the next timer."""
+
+    def __init__(self):
+        super().__init__()
+        self.virtual = 0.0
+        select = self._selector.select
+
+        def leap(timeout):
+            if timeout is None:
+                raise RuntimeError("nothing will ever happen: a wait without a deadline")
+            self.virtual += max(timeout, 0)
+            return select(0)
+
+        self._selector.select = leap
+
+    def time(self):
+        return self.virtual
+
+
+class Killed(BaseException):
+    """The process is gone: nothing of it runs any further."""
+
+
+@dataclass
+class Process:
+    """One sweep's process: dies at its n-th step for good, and tells of every step."""
+
+    name: str
+    die_at: int | None = None
+    latencies: random.Random = field(default_factory=lambda: random.Random(1))
+    steps: int = 0
+    dead: bool = False
+
+    async def step(self):
+        """A moment in which the process may die, and in which others get their turn."""
+        self.steps += 1
+        self.dead = self.dead or self.steps == self.die_at
+        if self.dead:
+            raise Killed(self.name)
+        await asyncio.sleep(self.latencies.choice([0, 0.01, 0.3]))
+        if self.dead:
+            raise Killed(self.name)
+
+    async def sleep(self, seconds):
+        await asyncio.sleep(seconds)
+        await self.step()
+
+
+@dataclass
+class Fake:
+    """A run as the in-memory Extend keeps it.
+
+    Attributes:
+        cancel_mode: what an accepted cancel does: at_once, later, on_get, cancelling, aborted, finishes, never.
+        cancel_troubles, get_troubles: one a call, in order; `-after` strikes when the call has taken effect.
+        ends_at: when it is PROCESSED by itself, in seconds of the loop.
+    """
+
+    id: str
+    status: str = "PROCESSING"
+    updated: float = -7200.0
+    reason: str | None = None
+    held: bool = False
+    cancel_mode: str = "at_once"
+    cancel_seconds: float = 2.0
+    cancel_troubles: list = field(default_factory=list)
+    get_troubles: list = field(default_factory=list)
+    ends_at: float | None = None
+    plan: tuple | None = None
+    gets_left: int = 0
+    list_lag: float = 0.0
+    gone: bool = False
+    acted: set = field(default_factory=set)
+    before: list = field(default_factory=list)
+
+    def become(self, now, status, reason=None):
+        if self.status not in TERMINAL:
+            self.before.append((now, self.status, self.updated))
+            self.status, self.reason, self.updated = status, reason, now
+
+    def tick(self, now):
+        if self.plan and self.plan[0] <= now:
+            self.become(self.plan[0], *self.plan[1:])
+            self.plan = None
+        if self.ends_at is not None and self.ends_at <= now:
+            self.become(self.ends_at, "PROCESSED")
+
+    def cancel(self, now, who):
+        self.acted.add(who)
+        match self.cancel_mode:
+            case "later":
+                self.plan = (now + self.cancel_seconds, "CANCELLED")
+            case "on_get":
+                self.gets_left = 3
+            case "cancelling":
+                self.become(now, "CANCELLING")
+                self.plan = (now + self.cancel_seconds, "CANCELLED")
+            case "aborted":
+                self.become(now, "FAILED", "ABORTED")
+            case "finishes":
+                self.plan = (now + self.cancel_seconds, "PROCESSED")
+            case "never":
+                self.plan = self.ends_at = None
+            case _:
+                self.become(now, "CANCELLED")
+
+    def text(self, status=None, updated=None):
+        raw = {
+            "id": self.id,
+            "status": status or self.status,
+            "failureReason": self.reason,
+            "metadata": {"prefect_hold": True} if self.held else None,
+            "createdAt": at(min(self.updated, -7200.0)).isoformat(),
+            "updatedAt": at(self.updated if updated is None else updated).isoformat(),
+            "output": None,
+        }
+        return json.dumps(raw)
+
+
+def at(seconds):
+    return START + timedelta(seconds=seconds)
+
+
+class Extend:
+    """An Extend in memory, which watches that nobody breaks the promises."""
+
+    def __init__(self, runs, loop):
+        self.runs = {run.id: run for run in runs}
+        self.loop = loop
+        self.prefect = None
+        self.violations = []
+        self.posts = defaultdict(Counter)
+        self.reads = defaultdict(dict)
+        self.calm = False
+
+    def now(self):
+        return at(self.loop.time())
+
+    def find(self, run_id):
+        run = self.runs[run_id]
+        run.tick(self.loop.time())
+        return None if run.gone else run
+
+    def stale(self, run):
+        return run.status == "PROCESSING" and self.loop.time() - run.updated > 3600 and not run.held
+
+
+@dataclass
+class Client:
+    """Stands in for ExtendClient, in one process."""
+
+    extend: Extend
+    process: Process
+
+    async def iter_pages(self, kind, *, status="PROCESSING", **_):
+        await self.process.step()
+        now, runs = self.extend.loop.time(), []
+        for run_id in self.extend.runs:
+            run = self.extend.find(run_id)
+            if run is None:
+                continue
+            shown = next(((s, u) for when, s, u in run.before if now - when < run.list_lag), (run.status, run.updated))
+            if shown[0] == status:
+                runs.append(Run.from_text(kind, run.text(*shown), self.extend.now()))
+        runs.sort(key=lambda run: run.updated_at)
+        for start in range(0, max(len(runs), 1), 5):
+            yield Page(runs[start : start + 5], unreadable=0, read_at=self.extend.now())
+
+    async def get_run(self, run_id, kind):
+        extend, name = self.extend, self.process.name
+        extend.reads[name][run_id] = "nothing"
+        await self.process.step()
+        known = extend.runs[run_id]
+        trouble = known.get_troubles.pop(0) if known.get_troubles and not extend.calm else None
+        match trouble:
+            case "finish":
+                known.become(extend.loop.time(), "PROCESSED")
+            case "touch" if known.status not in TERMINAL:
+                known.updated = extend.loop.time()
+            case "hold" if known.status not in TERMINAL:
+                known.held = True
+            case "unknown":
+                known.become(extend.loop.time(), "QUARANTINED")
+            case "gone":
+                known.gone = True
+            case "lost" | "5xx" | "odd" | "404":
+                extend.reads[name][run_id] = "404" if trouble == "404" else "nothing"
+                raise ERRORS[trouble]
+        run = extend.find(run_id)
+        if run is None:
+            extend.reads[name][run_id] = "404"
+            raise ERRORS["404"]
+        if run.gets_left:
+            run.gets_left -= 1
+            if not run.gets_left:
+                run.become(extend.loop.time(), "CANCELLED")
+        answer = Run.from_text(kind, run.text(), extend.now())
+        may = extend.stale(run)
+        await self.process.step()
+        extend.reads[name][run_id] = "stale" if may else answer.status
+        return answer
+
+    async def cancel_run(self, run_id, kind):
+        extend, name = self.extend, self.process.name
+        self._watch(run_id)
+        extend.posts[name][run_id] += 1
+        extend.reads[name][run_id] = "posted"
+        await self.process.step()
+        known = extend.runs[run_id]
+        trouble = known.cancel_troubles.pop(0) if known.cancel_troubles and not extend.calm else ""
+        error = ERRORS.get(trouble.removesuffix("-after"))
+        if error and not trouble.endswith("-after"):
+            raise error
+        run = extend.find(run_id)
+        if run is None:
+            raise ERRORS["404"]
+        if run.status != "PROCESSING":
+            raise error or ERRORS["400"]
+        run.cancel(extend.loop.time(), name)
+        text, read_at = run.text(), extend.now()
+        await self.process.step()
+        if error:
+            raise error
+        return Run.from_text(kind, text, read_at)
+
+    def _watch(self, run_id):
+        """The promises that hold at each cancel."""
+        extend, name = self.extend, self.process.name
+        if extend.reads[name].get(run_id) != "stale":
+            extend.violations.append(f"{name} cancels {run_id} after reading {extend.reads[name].get(run_id)}")
+        if extend.posts[name][run_id] >= 4:
+            extend.violations.append(f"{name} cancels {run_id} for the fifth time")
+        # A sweep on another machine does not look alive, so another may have taken a run over into a note of its own.
+        announced_by = {note.rule for note in extend.prefect.notes.values() if run_id in note.run_ids}
+        if not announced_by or (extend.prefect.one_machine and name not in announced_by):
+            extend.violations.append(f"{name} cancels {run_id} without an open note")
+
+
+@dataclass
+class Prefect:
+    """What survives a process: open notes and records."""
+
+    notes: dict = field(default_factory=dict)
+    records: list = field(default_factory=list)
+    alive: set = field(default_factory=set)
+    one_machine: bool = True
+
+    def texts(self, run_id):
+        return [texts[run_id] for _, _, texts in self.records if run_id in texts]
+
+
+@dataclass
+class MemoryLedger:
+    """A `Ledger` in one process; fails as it is told: `fails` maps the number of a call to before or after."""
+
+    prefect: Prefect
+    process: Process
+    fails: dict = field(default_factory=dict)
+    down_from: int | None = None
+    now: object = None
+    scope: Scope = field(default_factory=lambda: Scope(kind=RunKind.CLASSIFY, api_url="https://api.extend.ai"))
+    calls: int = 0
+
+    async def _call(self, effect):
+        await self.process.step()
+        self.calls += 1
+        fate = "before" if self.down_from is not None and self.calls >= self.down_from else self.fails.get(self.calls)
+        if fate == "before":
+            raise RecordError("Prefect does not answer")
+        result = effect()
+        await self.process.step()
+        if fate == "after":
+            raise RecordError("Prefect's answer was lost")
+        return result
+
+    async def open(self, run_ids):
+        note = Note(id=uuid4(), scope=self.scope, run_ids=list(run_ids), opened_at=self.now(), rule=self.process.name)
+        await self._call(lambda: self.prefect.notes.update({note.id: note}))
+        return note
+
+    async def record(self, note, finals):
+        assert finals
+        record = (uuid4(), note.id, {run.id: run.text for run, _ in finals})
+        await self._call(lambda: self.prefect.records.append(record))
+        return record[0]
+
+    async def recorded(self, note):
+        def find():
+            return {run_id: id_ for id_, of, texts in self.prefect.records if of == note.id for run_id in texts}
+
+        return await self._call(find)
+
+    async def close(self, note, still_open=()):
+        def narrow():
+            self.prefect.notes.pop(note.id, None)
+            if still_open:
+                self.prefect.notes[note.id] = note.model_copy(update={"run_ids": list(still_open)})
+
+        await self._call(narrow)
+
+    async def open_notes(self):
+        def find():
+            others = self.prefect.alive - {self.process.name} if self.prefect.one_machine else set()
+            found = [note for note in self.prefect.notes.values() if note.rule not in others]
+            return sorted(found, key=lambda note: note.opened_at)
+
+        return await self._call(find)
+
+
+@pytest.fixture(scope="session")
+def doubles():
+    """The doubles by name."""
+    return SimpleNamespace(
+        **{each.__name__: each for each in (Client, Extend, Fake, Killed, MemoryLedger, Prefect, Process, VirtualLoop)},
+        TERMINAL=TERMINAL,
+    )

@@ -1,0 +1,74 @@
+"""What `prefect-extend-ai check` makes of what it sees."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from prefect_extend_ai.commands.findings import LastSweep, Verdict, judge_clock, judge_last_sweep
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SWEPT = LastSweep(
+    "brave-owl", "Completed", "Cancelled 3 of 3 stale classify runs", NOW - timedelta(minutes=7), well=True
+)
+REFUSED = LastSweep("sad-owl", "Refused", "Refused, nothing was cancelled", NOW - timedelta(days=3), well=False)
+WELL = {
+    "scheduled": True,
+    "coming": NOW + timedelta(minutes=8),
+    "staffed": True,
+    "how_to_start": "start it",
+    "now": NOW,
+}
+
+
+@pytest.mark.parametrize("seconds", [-30, 0, 30])
+def test_a_clock_within_half_a_minute_agrees(seconds):
+    assert judge_clock(NOW, NOW + timedelta(seconds=seconds)).verdict is Verdict.OK
+
+
+@pytest.mark.parametrize(("minutes", "said"), [(5, "5 minutes ahead of"), (-180, "3 hours behind")])
+def test_a_wrong_clock_is_worth_a_note_that_says_how_far_off_it_is(minutes, said):
+    finding = judge_clock(NOW, NOW + timedelta(minutes=minutes))
+    assert finding.verdict is Verdict.NOTE
+    assert finding.said.startswith(f"{said} Extend's")
+
+
+def test_an_answer_without_a_date_is_no_reason_for_alarm():
+    assert judge_clock(None, NOW).verdict is Verdict.NOTE
+
+
+def test_a_recent_good_sweep_and_the_next_one_due_is_well():
+    finding = judge_last_sweep(SWEPT, **WELL)
+    assert finding.verdict is Verdict.OK
+    assert finding.said == (
+        "7 minutes ago: Completed, Cancelled 3 of 3 stale classify runs; the next is due in 8 minutes"
+    )
+
+
+def test_a_sweep_that_did_not_end_well_is_named():
+    finding = judge_last_sweep(REFUSED, **WELL)
+    assert finding.verdict is Verdict.MEND
+    assert finding.said == "3 days ago: Refused, Refused, nothing was cancelled (flow run sad-owl)"
+
+
+@pytest.mark.parametrize("last", [SWEPT, None])
+def test_without_a_worker_it_says_how_to_start_one(last):
+    finding = judge_last_sweep(last, **WELL | {"staffed": False})
+    assert finding.verdict is Verdict.MEND
+    assert finding.said.endswith("nothing is there to run the next one: start it")
+
+
+def test_a_paused_schedule_is_somebody_s_decision_and_no_fault():
+    finding = judge_last_sweep(SWEPT, **WELL | {"scheduled": False})
+    assert finding.verdict is Verdict.NOTE
+    assert "no schedule is active" in finding.said
+
+
+def test_before_the_first_sweep_it_says_when_that_is_due():
+    finding = judge_last_sweep(None, **WELL)
+    assert (finding.verdict, finding.said) == (Verdict.NOTE, "there was none yet; the next is due in 8 minutes")
+
+
+def test_a_schedule_whose_runs_are_not_made_yet_is_active_all_the_same():
+    assert judge_last_sweep(SWEPT, **WELL | {"coming": None}).said.endswith("; a schedule is active")

@@ -1,0 +1,147 @@
+"""What a user installs is what is meant, and nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from email.message import Message
+from email.parser import Parser
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+FOLDERS = {"prefect_extend_ai": "prefect_extend_ai"} | {
+    folder: f"prefect_extend_ai/{folder}" for folder in ("tasks", "flows", "deployments")
+}
+"""Where each folder of the checkout lies in the wheel."""
+SHIPPED = {".py", ".yaml", ".typed"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy: what an earlier build left in build/ must not get in."""
+    source = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for folder in (*FOLDERS, "tests"):
+        shutil.copytree(ROOT / folder, source / folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    target = tmp_path_factory.mktemp("wheel")
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "-w",
+        target,
+        ".",
+    ]
+    built = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    [path] = target.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def contents(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        return Parser().parsestr(archive.read(name).decode())
+
+
+def in_checkout() -> set[str]:
+    return {
+        f"{target}/{path.relative_to(ROOT / folder)}"
+        for folder, target in FOLDERS.items()
+        for path in (ROOT / folder).rglob("*")  # does not follow the links
+        if path.suffix in SHIPPED and path.is_file()
+    }
+
+
+def test_the_wheel_has_every_module_where_it_is_imported_from_and_nothing_else(contents: set[str]):
+    installed = {name for name in contents if ".dist-info/" not in name}
+    assert installed == in_checkout()
+
+
+def test_the_wheel_takes_one_top_level_name(contents: set[str]):
+    assert {name.split("/")[0] for name in contents if ".dist-info/" not in name} == {"prefect_extend_ai"}
+
+
+def test_the_wheel_is_typed_and_licensed(contents: set[str]):
+    assert "prefect_extend_ai/py.typed" in contents
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in contents)
+
+
+def test_the_wheel_works_without_the_checkout(wheel: Path, tmp_path: Path):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    code = "import prefect_extend_ai.flows, prefect_extend_ai.tasks as tasks; print(tasks.__file__)"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert Path(ran.stdout.strip()).is_relative_to(tmp_path), ran.stderr
+
+
+def test_the_links_for_type_checkers_say_what_the_wheel_does():
+    mapped = {name.replace(".", "/"): folder for name, folder in PROJECT["tool"]["setuptools"]["package-dir"].items()}
+    assert mapped == {target: folder for folder, target in FOLDERS.items()}
+    for target, folder in mapped.items():
+        assert (ROOT / target).resolve() == ROOT / folder
+
+
+def test_prefect_finds_the_block_and_the_shell_finds_the_command():
+    [collection] = entry_points(group="prefect.collections", name="prefect_extend_ai")
+    [command] = entry_points(group="console_scripts", name="prefect-extend-ai")
+    assert hasattr(collection.load(), "ExtendCredentials")
+    assert callable(command.load())
+
+
+def test_fastapi_is_kept_below_the_release_on_which_prefects_server_does_not_start(metadata: Message):
+    required = {each.name: each for each in map(Requirement, metadata.get_all("Requires-Dist", []))}
+    assert "0.151" not in required["fastapi"].specifier
+    assert "4.0" not in required["prefect"].specifier
+
+
+def test_the_version_is_written_in_one_place(metadata: Message):
+    version = PROJECT["project"]["version"]
+    assert metadata["Version"] == version
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+    sources = [path.read_text() for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
+    assert not [text for text in sources if re.search(rf'(?i)version__ = |"prefect-extend-ai/{version}', text)]
+
+
+def test_the_constraints_name_one_release_of_everything_that_is_needed_and_no_address():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    odd = [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.+!]+", line)]
+    assert not odd
+    pinned = {canonicalize_name(line.split("==")[0]) for line in lines}
+    extras = PROJECT["project"]["optional-dependencies"]
+    wanted = [*PROJECT["project"]["dependencies"], *extras["test"], *extras["dev"]]
+    # pip freeze leaves the installers out.
+    missing = {canonicalize_name(Requirement(each).name) for each in wanted} - pinned - {"setuptools"}
+    assert not missing
+    assert not pinned & {"torch", "prefect-extend-ai"}
+
+
+@pytest.mark.parametrize("module", ["prefect_extend_ai.cli", "prefect_extend_ai.sandbox", "prefect_extend_ai.tasks"])
+def test_every_name_in_all_is_there(module: str):
+    imported = importlib.import_module(module)
+    assert not [name for name in imported.__all__ if not hasattr(imported, name)]

@@ -1,0 +1,272 @@
+"""The promises of a sweep, over random schedules of troubles, crashes, failing ledgers and sweeps at once.
+
+Each schedule is lived through in virtual time: up to three sweeps, alone or two at once, any of which may be killed
+between any two steps, stopped, or lose its ledger; then undisturbed ones until nothing is left open. `make prove` tries
+ten thousand schedules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from prefect_extend_ai.cancellation import MAX_POSTS, Stop
+from prefect_extend_ai.errors import RecordError
+from prefect_extend_ai.report import Outcome
+from prefect_extend_ai.runs import RunKind
+from prefect_extend_ai.staleness import StalePolicy, why_not_stale
+from prefect_extend_ai.survey import take_survey
+from prefect_extend_ai.sweep import RECORD_PATIENCE, Sweep
+
+CONFIRM_SECONDS = 60
+LONGEST_SWEEP = 3 * (CONFIRM_SECONDS + RECORD_PATIENCE)
+"""Seconds of virtual time: three rounds of batches at once, each at its slowest."""
+POLICY = StalePolicy()
+MODES = ["at_once", "at_once", "later", "on_get", "cancelling", "aborted", "finishes", "never"]
+LOST = ["lost", "5xx", "odd", "302"]
+CANCEL_TROUBLES = [*LOST, *(f"{each}-after" for each in LOST), "400", "409", "429", ""]
+GET_TROUBLES = ["", "", "", "", "", "lost", "5xx", "odd", "404", "touch", "hold", "finish", "unknown", "gone"]
+
+RUNS = st.fixed_dictionaries(
+    {
+        "updated": st.sampled_from([-7200.0, -7200.0, -3600.5, -3500.0, -60.0]),
+        "status": st.sampled_from(["PROCESSING"] * 6 + ["PENDING", "QUEUED", "CANCELLED"]),
+        "held": st.sampled_from([False] * 7 + [True]),
+        "cancel_mode": st.sampled_from(MODES),
+        "cancel_seconds": st.sampled_from([0.2, 2.0, 50.0, 70.0, 500.0]),
+        "cancel_troubles": st.lists(st.sampled_from(CANCEL_TROUBLES), max_size=5),
+        "get_troubles": st.lists(st.sampled_from(GET_TROUBLES), max_size=4),
+        "ends_at": st.sampled_from([None, None, None, 0.2, 1.0, 30.0, 400.0]),
+        "list_lag": st.sampled_from([0.0, 0.0, 20.0]),
+    }
+)
+
+
+@dataclass
+class Drawn:
+    """One sweep of a schedule, and what befalls it."""
+
+    die_at: int | None = None
+    stop_after: float | None = None
+    fails: dict = field(default_factory=dict)
+    down_from: int | None = None
+    batch: int = 4
+    shared: bool = False
+    seed: int = 0
+
+
+SWEEPS = st.builds(
+    Drawn,
+    die_at=st.none() | st.integers(1, 90),
+    stop_after=st.none() | st.sampled_from([0.0, 0.2, 1.0, 5.0]),
+    fails=st.dictionaries(st.integers(1, 14), st.sampled_from(["before", "after"]), max_size=3),
+    down_from=st.none() | st.integers(1, 12),
+    batch=st.integers(1, 6),
+    shared=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+ROUNDS = st.lists(st.lists(SWEEPS, min_size=1, max_size=2), min_size=1, max_size=3)
+
+
+class Schedule:
+    """Lives through one schedule and holds every sweep to the promises."""
+
+    def __init__(self, doubles, loop, runs, *, one_machine):
+        self.doubles = doubles
+        self.loop = loop
+        self.extend = doubles.Extend(
+            [doubles.Fake(f"clr_{n}", **facts) for n, facts in enumerate(deepcopy(runs))], loop
+        )
+        self.prefect = self.extend.prefect = doubles.Prefect(one_machine=one_machine)
+        self.names = 0
+
+    async def sweep(self, drawn):
+        """One sweep, in a process of its own; its cancellations, or None where it died or could not go on."""
+        self.names += 1
+        process = self.doubles.Process(f"sweep-{self.names}", drawn.die_at, random.Random(drawn.seed))
+        ledger = self.doubles.MemoryLedger(self.prefect, process, drawn.fails, drawn.down_from, self.extend.now)
+        client = self.doubles.Client(self.extend, process)
+        stop = Stop(self.loop.time)
+        stop.after(30 * 60, "out of time")
+        if drawn.stop_after is not None:
+            self.loop.call_later(drawn.stop_after, lambda: (stop.set("SIGTERM"), stop.hurry(10)))
+        engine = Sweep(
+            client,
+            ledger,
+            lambda run, listed: why_not_stale(run, listed, 60, POLICY),
+            stop,
+            shared_records=drawn.shared,
+            confirm_seconds=CONFIRM_SECONDS,
+            clock=self.loop.time,
+            sleep=process.sleep,
+            now=self.extend.now,
+        )
+        started = self.loop.time()
+        self.prefect.alive.add(process.name)
+        try:
+            cancellations = await self._conduct(engine, client, drawn.batch)
+        except self.doubles.Killed:
+            return None
+        except RecordError:
+            assert drawn.fails or drawn.down_from, "only a ledger that fails may keep a sweep from going on"
+            return None
+        finally:
+            process.dead = True
+            self.prefect.alive.discard(process.name)
+            assert self.loop.time() - started < LONGEST_SWEEP, "a sweep ends"
+        for cancellation in cancellations:
+            self.check_true(process.name, cancellation)
+        return cancellations
+
+    async def _conduct(self, engine, client, size):
+        await engine.settle()
+        survey = await take_survey(client, RunKind.CLASSIFY, 60, POLICY)
+        at_once = asyncio.Semaphore(4)
+
+        async def one(batch):
+            async with at_once:
+                return await engine.cancel_batch(batch)
+
+        batches = [survey.stale[start : start + size] for start in range(0, len(survey.stale), size)]
+        done = [each for batch in await asyncio.gather(*map(one, batches)) for each in batch]
+        assert [each.run_id for each in done] == [target.run_id for target in survey.stale], "the counts add up"
+        return done
+
+    def check_true(self, name, cancellation):
+        """Hold an outcome against what Extend really did."""
+        run = self.extend.runs[cancellation.run_id]
+        posts = self.extend.posts[name][run.id]
+        read = self.extend.reads[name].get(run.id)
+        told = f"{name} says {cancellation.outcome} of {run}; last read {read}, {posts} cancels"
+        aborted = run.status == "FAILED" and run.reason == "ABORTED"
+        match cancellation.outcome:
+            case Outcome.CANCELLED:
+                assert posts, told
+                assert run.status == "CANCELLED" or aborted, told
+            case Outcome.ALREADY_CANCELLED:
+                assert run.status == "CANCELLED", told
+                assert name not in run.acted, told
+            case Outcome.FINISHED_FIRST:
+                assert run.status in ("PROCESSED", "FAILED"), told
+                assert not (aborted and name in run.acted), told
+            case Outcome.SPARED | Outcome.DEFERRED:
+                assert not posts, told
+            case Outcome.NOT_FOUND:
+                assert read == "404", told
+            case Outcome.UNCONFIRMED:
+                assert posts, told
+                assert read not in self.doubles.TERMINAL, told
+            case Outcome.REFUSED:
+                assert posts, told
+                assert name not in run.acted, told
+            case Outcome.ERROR:
+                assert name not in run.acted, told
+            case _:
+                pytest.fail(told)
+
+    async def calm_down(self):
+        """Undisturbed sweeps until nothing is open: what had ended before one of them began is recorded after it."""
+        self.extend.calm = True
+        for _ in range(5):
+            await asyncio.sleep(600)
+            ended = [run_id for run_id in self.extend.runs if self.is_ours_and_ended(run_id)]
+            assert await self.sweep(Drawn()) is not None
+            lost = [run_id for run_id in ended if not self.prefect.texts(run_id)]
+            assert not lost, f"cancelled and lost: {[self.extend.runs[run_id] for run_id in lost]}"
+        left = {run_id for note in self.prefect.notes.values() for run_id in note.run_ids}
+        # Only what is gone, or never ends, stays open.
+        assert all(
+            self.extend.find(each) is None or self.extend.runs[each].status not in self.doubles.TERMINAL
+            for each in left
+        )
+
+    def is_ours_and_ended(self, run_id):
+        run = self.extend.find(run_id)
+        return run is not None and bool(run.acted) and run.status in self.doubles.TERMINAL
+
+    def check_records(self, *, once):
+        for run_id, run in self.extend.runs.items():
+            texts = self.prefect.texts(run_id)
+            if not run.gone:
+                assert all(text == run.text() for text in texts), f"{run} is not what is recorded of it"
+            if once:
+                assert len(texts) <= 1, f"{run} is recorded {len(texts)} times"
+
+
+def live(doubles, runs, rounds, *, one_machine=True):
+    loop = doubles.VirtualLoop()
+    schedule = Schedule(doubles, loop, runs, one_machine=one_machine)
+
+    async def story():
+        for sweeps in rounds:
+            await asyncio.gather(*(schedule.sweep(drawn) for drawn in sweeps))
+            await asyncio.sleep(120)
+        await schedule.calm_down()
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(story())
+    assert not schedule.extend.violations, schedule.extend.violations
+    schedule.check_records(once=all(len(sweeps) == 1 for sweeps in rounds))
+    return schedule
+
+
+FAST = settings(
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
+)
+
+
+@FAST
+@given(st.lists(RUNS, min_size=1, max_size=12), ROUNDS, st.booleans())
+def test_nothing_healthy_is_cancelled_and_nothing_cancelled_is_lost(doubles, runs, rounds, one_machine):
+    live(doubles, runs, rounds, one_machine=one_machine)
+
+
+@FAST
+@given(st.lists(RUNS, min_size=1, max_size=4), SWEEPS, st.integers(1, 150))
+def test_killed_at_any_step_a_sweep_loses_nothing(doubles, runs, drawn, die_at):
+    live(doubles, runs, [[replace(drawn, die_at=die_at, stop_after=None, fails={}, down_from=None)]])
+
+
+def test_a_quiet_schedule_really_cancels_and_records(doubles):
+    schedule = live(doubles, [{}, {}, {"held": True}, {"updated": -60.0}], [[Drawn()]])
+    # The young one grows stale while the undisturbed sweeps go on; the held one never is.
+    statuses = Counter(run.status for run in schedule.extend.runs.values())
+    assert statuses["CANCELLED"] >= 2
+    assert schedule.extend.runs["clr_2"].status == "PROCESSING"
+    assert len(schedule.prefect.records) == statuses["CANCELLED"]
+    assert schedule.prefect.notes == {}
+
+
+def test_two_sweeps_at_once_cancel_each_run_once(doubles):
+    schedule = live(doubles, [{} for _ in range(12)], [[Drawn(seed=1), Drawn(seed=2)]])
+    assert all(len(run.acted) == 1 for run in schedule.extend.runs.values())
+    assert all(1 <= len(schedule.prefect.texts(run_id)) <= 2 for run_id in schedule.extend.runs)
+
+
+@pytest.mark.parametrize("fate", ["before", "after"])
+def test_a_ledger_that_takes_no_note_means_no_cancel(doubles, fate):
+    # The first call asks for open notes, every later one would write.
+    drawn = Drawn(fails=dict.fromkeys(range(2, 50), fate))
+    loop = doubles.VirtualLoop()
+    schedule = Schedule(doubles, loop, [{} for _ in range(6)], one_machine=True)
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        cancellations = runner.run(schedule.sweep(drawn))
+    assert [each.outcome for each in cancellations] == [Outcome.DEFERRED] * 6
+    assert not schedule.extend.posts["sweep-1"]
+    assert "could not be written down first" in cancellations[0].reason
+
+
+def test_a_run_that_never_takes_a_cancel_gets_a_handful_of_them(doubles):
+    loop = doubles.VirtualLoop()
+    schedule = Schedule(doubles, loop, [{"cancel_troubles": ["lost"] * 50}], one_machine=True)
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        (cancellation,) = runner.run(schedule.sweep(Drawn()))
+    assert cancellation.outcome is Outcome.UNCONFIRMED
+    assert schedule.extend.posts["sweep-1"]["clr_0"] == MAX_POSTS

@@ -1,0 +1,314 @@
+"""Which runs are stale: held against an oracle written without looking, and at every edge."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from prefect_extend_ai.errors import ExtendInputError
+from prefect_extend_ai.runs import Run, RunKind
+from prefect_extend_ai.staleness import (
+    AGE_BANDS,
+    OUTAGE_FROM,
+    Exempt,
+    StalePolicy,
+    age_band,
+    assess,
+    check_filters,
+    is_held,
+    outage,
+    shortest_limit,
+    too_many,
+    why_not_at_all,
+    why_not_stale,
+)
+from prefect_extend_ai.survey import Target
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+STALE = "2026-03-01T10:00:00Z"
+SECOND = timedelta(seconds=1)
+
+
+def a_run(kind="classify", read_at=NOW, **fields):
+    facts = {"id": "clr_1", "status": "PROCESSING", "createdAt": STALE, "updatedAt": STALE} | fields
+    return Run.from_text(kind, json.dumps(facts), read_at)
+
+
+def verdict(run, policy=None, limit=60, **listed):
+    return assess(run, now=NOW, max_processing_minutes=limit, policy=policy or StalePolicy(), **listed)
+
+
+def ago(**span):
+    return (NOW - timedelta(**span)).isoformat()
+
+
+@st.composite
+def policies(draw):
+    ids = st.sampled_from(["cl_a", "cl_b", "cl_c"])
+    minutes = st.integers(1, 200)
+    return StalePolicy(
+        max_total_minutes=draw(st.none() | minutes),
+        minutes_by_processor=draw(st.dictionaries(ids, minutes, max_size=2)),
+        only_processors=draw(st.lists(ids, max_size=2)),
+        except_processors=draw(st.lists(ids, max_size=2)),
+        file_name_contains=draw(st.sampled_from([None, "INV", "pay"])),
+        hold_key=draw(st.sampled_from(["prefect_hold", "keep"])),
+    )
+
+
+@st.composite
+def runs(draw):
+    minutes = st.integers(-5, 400) | st.sampled_from([0, 59, 60, 61])
+    seconds = st.integers(-3, 3)
+
+    def moment():
+        kind = draw(st.sampled_from(["sound", "sound", "sound", "sound", "none", "naive", "odd"]))
+        when = NOW - timedelta(minutes=draw(minutes), seconds=draw(seconds))
+        return {"sound": when.isoformat(), "none": None, "naive": when.replace(tzinfo=None).isoformat(), "odd": "soon"}[
+            kind
+        ]
+
+    processor = draw(st.sampled_from([None, "cl_a", "cl_b", "cl_c"]))
+    return a_run(
+        status=draw(
+            st.sampled_from(
+                ["PROCESSING", "PROCESSING", "PROCESSING", "PENDING", "processing", "PROCESSED", "NEW", None]
+            )
+        ),
+        updatedAt=moment(),
+        createdAt=moment(),
+        classifier={"id": processor} if processor else None,
+        metadata=draw(
+            st.sampled_from([None, {}, {"prefect_hold": True}, {"prefect_hold": 0}, {"keep": "false"}, {"keep": ""}])
+        ),
+        file={"id": "file_1", "name": draw(st.sampled_from(["invoice.pdf", "PAYSLIP.pdf", "x"]))},
+    )
+
+
+def sound_time(raw):
+    """The oracle's own reading of a time, in seconds before now; None for what cannot be placed."""
+    try:
+        return (NOW - datetime.fromisoformat(raw)).total_seconds()
+    except (TypeError, ValueError):  # None, "soon", and a naive time that cannot be subtracted
+        return None
+
+
+def must_be_left_alone(raw, policy, limit):
+    """The design's rules, said again from the raw JSON: every reason there is, at once."""
+    reasons = set()
+    updated, created = sound_time(raw["updatedAt"]), sound_time(raw["createdAt"])
+    processor = raw["classifier"]["id"] if raw["classifier"] else None
+    if raw["status"] != "PROCESSING":
+        reasons.add(Exempt.OTHER_STATUS)
+    if updated is None:
+        reasons.add(Exempt.NO_TIMESTAMP)
+    else:
+        own_limit = policy.minutes_by_processor.get(processor, limit) * 60
+        over_total = (
+            policy.max_total_minutes is not None and created is not None and created > policy.max_total_minutes * 60
+        )
+        if not (updated > own_limit or over_total):
+            reasons.add(Exempt.TOO_YOUNG)
+    if any(age is not None and age < -2 for age in (updated, created)):
+        reasons.add(Exempt.FUTURE_TIMESTAMP)
+    if processor in policy.except_processors:
+        reasons.add(Exempt.EXCEPT_PROCESSOR)
+    if policy.only_processors and processor not in policy.only_processors:
+        reasons.add(Exempt.OTHER_PROCESSOR)
+    wanted = policy.file_name_contains
+    if wanted and not any(wanted.lower() in text.lower() for text in (raw["file"]["name"], "file_1", "clr_1")):
+        reasons.add(Exempt.OTHER_FILE)
+    if (raw["metadata"] or {}).get(policy.hold_key):
+        reasons.add(Exempt.HELD)
+    return reasons
+
+
+@given(runs(), policies(), st.integers(1, 200))
+def test_a_run_is_stale_exactly_when_no_rule_leaves_it_alone(run, policy, limit):
+    reasons = must_be_left_alone(run.raw, policy, limit)
+    said = verdict(run, policy, limit)
+    assert said in reasons if reasons else said is None
+
+
+@given(runs(), policies(), st.integers(1, 200))
+def test_the_check_before_the_cancel_agrees_with_the_survey(run, policy, limit):
+    stale = verdict(run, policy, limit) is None
+    reason = why_not_stale(run, Target("clr_1"), limit, policy)
+    assert (reason is None) == stale
+    assert reason is None or reason.strip()
+
+
+@pytest.mark.parametrize(
+    ("fields", "policy", "why"),
+    [
+        ({}, {}, None),
+        ({"status": "PENDING"}, {}, Exempt.OTHER_STATUS),
+        ({"status": "processing"}, {}, Exempt.OTHER_STATUS),
+        ({"status": None}, {}, Exempt.OTHER_STATUS),
+        ({"updatedAt": None}, {}, Exempt.NO_TIMESTAMP),
+        ({"updatedAt": "2026-03-01T10:00:00"}, {}, Exempt.NO_TIMESTAMP),
+        ({"createdAt": None}, {}, None),
+        ({"createdAt": "2026-03-01T10:00:00"}, {"max_total_minutes": 1}, None),
+        ({"updatedAt": ago(seconds=-3)}, {}, Exempt.FUTURE_TIMESTAMP),
+        ({"createdAt": ago(seconds=-3)}, {}, Exempt.FUTURE_TIMESTAMP),
+        ({"updatedAt": ago(seconds=-2)}, {}, Exempt.TOO_YOUNG),
+        ({"updatedAt": ago(minutes=60)}, {}, Exempt.TOO_YOUNG),
+        ({"updatedAt": ago(minutes=60, milliseconds=1)}, {}, None),
+        ({"updatedAt": ago(minutes=1)}, {"max_total_minutes": 119}, None),
+        ({"updatedAt": ago(minutes=1)}, {"max_total_minutes": 120}, Exempt.TOO_YOUNG),
+        ({"classifier": {"id": "cl_a"}}, {"minutes_by_processor": {"cl_a": 120}}, Exempt.TOO_YOUNG),
+        ({"classifier": {"id": "cl_a"}}, {"minutes_by_processor": {"cl_b": 120}}, None),
+        ({"classifier": {"id": "cl_a"}}, {"except_processors": ["cl_a"]}, Exempt.EXCEPT_PROCESSOR),
+        (
+            {"classifier": {"id": "cl_a"}},
+            {"except_processors": ["cl_a"], "only_processors": ["cl_a"]},
+            Exempt.EXCEPT_PROCESSOR,
+        ),
+        ({"classifier": {"id": "cl_a"}}, {"only_processors": ["cl_b"]}, Exempt.OTHER_PROCESSOR),
+        ({"classifier": None}, {"only_processors": ["cl_b"]}, Exempt.OTHER_PROCESSOR),
+        ({"file": {"name": "a.pdf"}}, {"file_name_contains": "b"}, Exempt.OTHER_FILE),
+        ({"file": None}, {"file_name_contains": "b"}, Exempt.OTHER_FILE),
+        ({"file": {"name": "A.pdf"}}, {"file_name_contains": "a.P"}, None),
+        ({"metadata": {"prefect_hold": True}}, {}, Exempt.HELD),
+        ({"metadata": {"prefect_hold": True}}, {"hold_key": "keep"}, None),
+    ],
+)
+def test_each_reason_and_each_edge(fields, policy, why):
+    assert verdict(a_run(**fields), StalePolicy(**policy)) is why
+
+
+def test_every_reason_to_be_left_alone_is_reached_by_a_rule_or_is_the_listings_own():
+    shown = {
+        *(Exempt.OTHER_STATUS, Exempt.NO_TIMESTAMP, Exempt.FUTURE_TIMESTAMP, Exempt.TOO_YOUNG, Exempt.HELD),
+        *(Exempt.EXCEPT_PROCESSOR, Exempt.OTHER_PROCESSOR, Exempt.OTHER_FILE),
+    }
+    assert set(Exempt) - shown == {Exempt.UNREADABLE}
+
+
+@pytest.mark.parametrize("value", [True, 1, "yes", "false", "0", [0], {"until": None}, 0.1])
+def test_a_run_is_held_by_anything_true_and_in_doubt(value):
+    assert is_held(a_run(metadata={"prefect_hold": value}), StalePolicy())
+
+
+@pytest.mark.parametrize(
+    "metadata", [None, [], "prefect_hold", {}, *({"prefect_hold": no} for no in (None, False, 0, "", [], {}))]
+)
+def test_a_run_is_not_held_by_anything_false(metadata):
+    assert not is_held(a_run(metadata=metadata), StalePolicy())
+
+
+@pytest.mark.parametrize("kind", ["parse", "workflow"])
+def test_a_kind_whose_read_has_no_times_is_judged_by_the_listings(kind):
+    run = a_run(kind, updatedAt=None, createdAt=None)
+    old, young = NOW - timedelta(hours=2), NOW - timedelta(minutes=5)
+    assert why_not_stale(run, Target("clr_1", old, old), 60, StalePolicy()) is None
+    assert why_not_stale(run, Target("clr_1", young, young), 60, StalePolicy())
+    assert why_not_stale(run, Target("clr_1", young, old), 60, StalePolicy(max_total_minutes=90)) is None
+    assert why_not_stale(run, Target("clr_1"), 60, StalePolicy())
+
+
+def test_a_kind_whose_read_tells_times_is_never_judged_by_the_listings():
+    run = a_run(updatedAt=None)
+    old = NOW - timedelta(hours=2)
+    assert why_not_stale(run, Target("clr_1", old, old), 60, StalePolicy()) == "it no longer says when it last changed"
+
+
+def test_without_the_apis_clock_no_run_is_stale():
+    assert "no Date header" in why_not_stale(a_run(read_at=None), Target("clr_1"), 60, StalePolicy())
+
+
+@pytest.mark.parametrize("kind", RunKind)
+@pytest.mark.parametrize(
+    "status", ["PENDING", "PROCESSING", "PROCESSED", "FAILED", "CANCELLED", "CANCELLING", "NEW", None]
+)
+def test_a_named_run_may_be_cancelled_in_the_statuses_of_its_kind_unless_held(kind, status):
+    named = a_run(kind, status=status, updatedAt=NOW.isoformat())
+    may = status == "PROCESSING" or (kind is RunKind.WORKFLOW and status == "PENDING")
+    assert (why_not_at_all(named, StalePolicy()) is None) == may
+    held = a_run(kind, status=status, metadata={"prefect_hold": True})
+    assert why_not_at_all(held, StalePolicy())
+
+
+@pytest.mark.parametrize("field", ["source", "batch_id", "file_name_contains", "hold_key"])
+@pytest.mark.parametrize("blank", ["", " ", "\t\n"])
+def test_a_blank_filter_is_refused_and_never_means_all(field, blank):
+    with pytest.raises(ValidationError):
+        StalePolicy(**{field: blank})
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"only_processors": [""]},
+        {"except_processors": [" "]},
+        {"minutes_by_processor": {" ": 5}},
+        {"minutes_by_processor": {"cl_a": 0}},
+        {"max_total_minutes": 0},
+        {"max_cancellations": 0},
+        {"refuse_above": -1},
+        {"confirm_seconds": 0},
+        {"max_sweep_minutes": 0},
+        {"only_procesors": ["cl_a"]},
+    ],
+)
+def test_a_policy_that_cannot_be_meant_is_refused(policy):
+    with pytest.raises(ValidationError):
+        StalePolicy(**policy)
+
+
+@pytest.mark.parametrize("kind", RunKind)
+@pytest.mark.parametrize("name", ["source", "batch_id", "file_name_contains"])
+def test_a_filter_that_the_kinds_listing_does_not_know_is_refused_before_any_request(kind, name):
+    policy = StalePolicy(**{name: "x"})
+    if name in kind.filters:
+        check_filters(kind, policy)
+    else:
+        with pytest.raises(ExtendInputError, match=name):
+            check_filters(kind, policy)
+
+
+@pytest.mark.parametrize("kind", RunKind)
+@pytest.mark.parametrize(
+    "policy", [{"only_processors": ["x"]}, {"except_processors": ["x"]}, {"minutes_by_processor": {"x": 5}}]
+)
+def test_rules_by_processor_are_refused_for_kinds_without_one(kind, policy):
+    if kind.processor:
+        check_filters(kind, StalePolicy(**policy))
+    else:
+        with pytest.raises(ExtendInputError, match="no processor"):
+            check_filters(kind, StalePolicy(**policy))
+
+
+@given(st.integers(0, 10_000), st.integers(0, 10_000))
+def test_more_than_refuse_above_is_refused_with_both_numbers(stale, above):
+    said = too_many(stale, StalePolicy(refuse_above=above))
+    assert (said is not None) == (stale > above)
+    assert said is None or (str(stale) in said and str(above) in said)
+
+
+@given(st.integers(0, 60), st.lists(st.integers(-10, 300), max_size=4), st.integers(1, 120), st.booleans())
+def test_many_stale_and_nothing_finished_within_the_limit_is_an_outage(stale, minutes_ago, limit, guard):
+    finished = [NOW - timedelta(minutes=minutes) for minutes in minutes_ago]
+    said = outage(stale, finished, NOW, timedelta(minutes=limit), StalePolicy(outage_guard=guard))
+    down = guard and stale >= OUTAGE_FROM and all(minutes > limit for minutes in minutes_ago)
+    assert (said is not None) == down
+    assert said is None or (str(stale) in said and f"{limit} minutes" in said)
+
+
+@given(policies(), st.integers(1, 200))
+def test_a_listing_may_end_only_where_no_processors_limit_is_shorter(policy, limit):
+    shortest = shortest_limit(limit, policy)
+    assert shortest == timedelta(minutes=min([limit, *policy.minutes_by_processor.values()]))
+
+
+@given(st.integers(-100, 10**7), st.integers(1, 10**4))
+def test_every_age_lies_in_a_band_and_older_is_never_in_a_younger_one(minutes, limit):
+    span = timedelta(minutes=limit)
+    band = AGE_BANDS.index(age_band(timedelta(minutes=minutes), span))
+    assert band <= AGE_BANDS.index(age_band(timedelta(minutes=minutes + 1), span))
+    assert (band <= 1) == (minutes <= limit)

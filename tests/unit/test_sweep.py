@@ -1,0 +1,303 @@
+"""The order of a sweep's writes, and what it does when one of them fails."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefect_extend_ai import sweep as engine
+from prefect_extend_ai.cancellation import Stop
+from prefect_extend_ai.errors import ExtendAuthError, RecordError
+from prefect_extend_ai.ledger import Note, Scope
+from prefect_extend_ai.report import Outcome
+from prefect_extend_ai.runs import RunKind
+from prefect_extend_ai.survey import Target
+from prefect_extend_ai.sweep import BATCH, ONE_RECORD_EACH, Sweep, batches
+
+
+class Stage:
+    """A sweep over runs in memory, which keeps a diary of what was done."""
+
+    def __init__(self, doubles, runner, runs, *, fails=(), down_from=None, **options):
+        loop = runner.get_loop()
+        self.runner = runner
+        self.loop = loop
+        self.extend = doubles.Extend([doubles.Fake(f"clr_{n}", **facts) for n, facts in enumerate(runs)], loop)
+        self.prefect = self.extend.prefect = doubles.Prefect()
+        process = doubles.Process("sweep-1", latencies=random.Random(0))
+        self.ledger = doubles.MemoryLedger(self.prefect, process, dict(fails), down_from, self.extend.now)
+        self.did = []
+        self.client = doubles.Client(self.extend, process)
+        for of, name in [(self.client, "get_run"), (self.client, "cancel_run")]:
+            self.tell(of, name)
+        for name in ("open", "record", "recorded", "close", "open_notes"):
+            self.tell(self.ledger, name)
+        self.sweep = Sweep(
+            self.client,
+            self.ledger,
+            lambda run, _: None if run.status == "PROCESSING" else "not in progress",
+            Stop(loop.time),
+            clock=loop.time,
+            sleep=process.sleep,
+            now=self.extend.now,
+            **options,
+        )
+
+    def tell(self, of, name):
+        does = getattr(of, name)
+
+        async def telling(*args):
+            result = await does(*args)
+            self.did.append(name)
+            return result
+
+        setattr(of, name, telling)
+
+    def leave_open(self, *run_ids, hours=1):
+        """A note that an earlier sweep left."""
+        opened = self.extend.now() - timedelta(hours=hours)
+        note = Note(id=uuid4(), scope=self.ledger.scope, run_ids=list(run_ids), opened_at=opened, rule="earlier")
+        self.prefect.notes[note.id] = note
+        return note
+
+    def cancel(self):
+        return self.run(self.sweep.cancel_batch([Target(run_id) for run_id in self.extend.runs]))
+
+    def settle(self):
+        return self.run(self.sweep.settle())
+
+    def run(self, doing):
+        return self.runner.run(doing)
+
+    @property
+    def seconds(self):
+        return self.loop.time()
+
+
+@pytest.fixture
+def stage(doubles):
+    """Makes a stage of such runs."""
+    with asyncio.Runner(loop_factory=doubles.VirtualLoop) as runner:
+        yield lambda *runs, **options: Stage(doubles, runner, runs, **options)
+
+
+@given(st.integers(0, 60_000))
+def test_batches_hold_every_target_once_and_never_make_too_many_records(count):
+    cut = list(batches(range(count)))
+    assert [each for batch in cut for each in batch] == list(range(count))
+    assert len(cut) <= ONE_RECORD_EACH
+    assert all(len(batch) == len(cut[0]) >= BATCH for batch in cut[:-1])
+
+
+def test_the_note_comes_first_then_check_and_cancel_then_the_record_and_the_note_is_closed_last(stage):
+    on = stage({})
+    (cancellation,) = on.cancel()
+    assert on.did == ["open", "get_run", "cancel_run", "record", "close"]
+    assert cancellation.outcome is Outcome.CANCELLED
+    assert cancellation.record == on.prefect.records[0][0]
+    assert on.prefect.texts("clr_0") == [on.extend.runs["clr_0"].text()]
+    assert on.prefect.notes == {}
+
+
+def test_runs_that_share_records_share_as_few_as_their_size_allows(stage, monkeypatch):
+    on = stage(*({} for _ in range(7)), shared_records=True)
+    monkeypatch.setattr(engine, "RECORD_BYTES", int(3.5 * len(on.extend.runs["clr_0"].text())))
+    cancellations = on.cancel()
+    assert [len(texts) for _, _, texts in on.prefect.records] == [3, 3, 1]
+    assert all(
+        each.run_id in texts for each in cancellations for id_, _, texts in on.prefect.records if id_ == each.record
+    )
+
+
+def test_a_record_larger_than_the_limit_stands_alone(stage, monkeypatch):
+    on = stage({}, {}, shared_records=True)
+    monkeypatch.setattr(engine, "RECORD_BYTES", 10)
+    on.cancel()
+    assert [len(texts) for _, _, texts in on.prefect.records] == [1, 1]
+
+
+def test_a_note_stays_open_for_the_runs_that_are_not_settled(stage):
+    on = stage({}, {"cancel_mode": "never"})
+    cancellations = on.cancel()
+    assert [each.outcome for each in cancellations] == [Outcome.CANCELLED, Outcome.UNCONFIRMED]
+    assert [note.run_ids for note in on.prefect.notes.values()] == [["clr_1"]]
+
+
+@pytest.mark.parametrize("fate", ["before", "after"])
+def test_a_record_that_fails_is_tried_again_and_stands_once_and_nothing_new_is_cancelled(stage, fate):
+    on = stage({}, fails={2: fate})
+    on.cancel()
+    assert len(on.prefect.records) == 1
+    assert on.prefect.notes == {}
+    assert "records cannot be written" in on.sweep.stop.reason
+    assert isinstance(on.sweep.stop.error, RecordError)
+    (later,) = on.run(on.sweep.cancel_batch([Target("clr_0")]))
+    assert later.outcome is Outcome.DEFERRED
+
+
+def test_a_prefect_that_stays_away_is_given_up_in_time_and_the_note_stays_open(stage):
+    on = stage({}, {}, down_from=2)
+    cancellations = on.cancel()
+    assert on.sweep.unrecorded == {each.run_id for each in cancellations if each.outcome is Outcome.CANCELLED}
+    assert on.sweep.unrecorded
+    assert all(each.record is None for each in cancellations)
+    assert len(on.prefect.notes) == 1
+    assert engine.RECORD_PATIENCE <= on.seconds < engine.RECORD_PATIENCE + 30
+
+
+def test_a_note_that_cannot_be_closed_does_no_harm(stage):
+    on = stage({}, fails={3: "before"})
+    (cancellation,) = on.cancel()
+    assert cancellation.record is not None
+    assert len(on.prefect.notes) == 1
+    on.settle()
+    assert on.prefect.notes == {}
+    assert len(on.prefect.records) == 1
+
+
+def test_a_run_that_cannot_be_rendered_costs_its_own_record_alone(stage):
+    on = stage({}, {})
+    record = on.ledger.record
+
+    async def picky(note, finals):
+        if finals[0][0].id == "clr_0":
+            raise RecursionError("too deep to render")
+        return await record(note, finals)
+
+    on.ledger.record = picky
+    cancellations = on.cancel()
+    assert [each.outcome for each in cancellations] == [Outcome.CANCELLED] * 2
+    assert on.sweep.unrecorded == {"clr_0"}
+    assert on.prefect.texts("clr_1")
+    assert [note.run_ids for note in on.prefect.notes.values()] == [["clr_0"]]
+
+
+def test_one_run_with_unexpected_trouble_never_stops_the_others(stage):
+    on = stage({}, {})
+    get_run = on.client.get_run
+
+    async def odd(run_id, kind):
+        if run_id == "clr_0":
+            raise ZeroDivisionError
+        return await get_run(run_id, kind)
+
+    on.client.get_run = odd
+    first, second = on.cancel()
+    assert (first.outcome, second.outcome) == (Outcome.ERROR, Outcome.CANCELLED)
+    assert "ZeroDivisionError" in first.reason
+    assert [note.run_ids for note in on.prefect.notes.values()] == [["clr_0"]]
+
+
+def test_settling_records_what_ended_and_closes_the_note(stage):
+    on = stage({"status": "CANCELLED"}, {"status": "PROCESSED"}, {})
+    on.leave_open("clr_0", "clr_1", "clr_2")
+    settled = on.settle()
+    assert [(each.run_id, each.outcome) for each in settled] == [
+        ("clr_0", Outcome.CANCELLED),
+        ("clr_1", Outcome.FINISHED_FIRST),
+    ]
+    assert all(each.record for each in settled)
+    assert [note.run_ids for note in on.prefect.notes.values()] == [["clr_2"]]
+    assert on.settle() == []
+
+
+def test_settling_reads_no_run_that_is_recorded(stage):
+    on = stage({"status": "CANCELLED"})
+    note = on.leave_open("clr_0")
+    on.prefect.records.append((uuid4(), note.id, {"clr_0": on.extend.runs["clr_0"].text()}))
+    assert on.settle() == []
+    assert "get_run" not in on.did
+    assert on.prefect.notes == {}
+
+
+@pytest.mark.parametrize(("hours", "stays"), [(1, True), (23, True), (25, False)])
+def test_a_run_that_is_not_found_keeps_its_note_open_for_a_day(stage, hours, stays):
+    on = stage({"gone": True})
+    on.leave_open("clr_0", hours=hours)
+    assert on.settle() == []
+    assert bool(on.prefect.notes) == stays
+
+
+def test_a_run_in_two_notes_is_recorded_once_under_the_newer(stage):
+    on = stage({"status": "CANCELLED"})
+    on.leave_open("clr_0", hours=2)
+    newer = on.leave_open("clr_0", hours=1)
+    assert len(on.settle()) == 1
+    assert [note_id for _, note_id, _ in on.prefect.records] == [newer.id]
+    assert on.prefect.notes == {}
+
+
+def test_a_run_selected_again_stands_in_the_new_note_alone(stage):
+    on = stage({"cancel_mode": "never"}, {})
+    earlier = on.leave_open("clr_0")
+    on.settle()
+    on.cancel()
+    assert [note.run_ids for note in on.prefect.notes.values()] == [["clr_0"]]
+    assert earlier.id not in on.prefect.notes
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_run_just_settled_that_a_lagging_listing_still_shows_is_not_recorded_again(stage, shared):
+    on = stage({"status": "CANCELLED"}, shared_records=shared)
+    on.leave_open("clr_0")
+    (settled,) = on.settle()
+    (cancellation,) = on.cancel()
+    assert cancellation.outcome is Outcome.SPARED
+    assert cancellation.record == settled.record
+    assert "open" not in on.did
+    assert len(on.prefect.records) == 1
+    assert on.prefect.notes == {}
+
+
+def test_batches_at_once_each_take_their_own_runs_out_of_an_earlier_note(stage):
+    on = stage({"cancel_mode": "never"}, {"cancel_mode": "never"}, {"cancel_mode": "never"})
+    on.leave_open("clr_0", "clr_1", "clr_2")
+    on.settle()
+
+    async def at_once():
+        await asyncio.gather(*(on.sweep.cancel_batch([Target(run_id)]) for run_id in ("clr_0", "clr_1")))
+
+    on.run(at_once())
+    assert sorted(note.run_ids for note in on.prefect.notes.values()) == [["clr_0"], ["clr_1"], ["clr_2"]]
+
+
+def test_settling_that_cannot_read_a_run_leaves_it_for_the_next_sweep(stage):
+    on = stage({"status": "CANCELLED", "get_troubles": ["5xx"]})
+    on.leave_open("clr_0")
+    assert on.settle() == []
+    assert len(on.settle()) == 1
+    assert on.prefect.notes == {}
+
+
+def test_settling_stops_at_an_error_of_the_account(stage):
+    on = stage({})
+    on.leave_open("clr_0")
+
+    async def refuse(*_):
+        raise ExtendAuthError("wrong key", status=401)
+
+    on.client.get_run = refuse
+    with pytest.raises(ExtendAuthError):
+        on.settle()
+    assert len(on.prefect.notes) == 1
+
+
+def test_settling_cannot_go_on_without_the_ledger(stage):
+    on = stage({}, fails={1: "before"})
+    with pytest.raises(RecordError):
+        on.settle()
+
+
+def test_a_scope_makes_a_key_that_tells_workspaces_apart_by_case_too():
+    slugs = {
+        Scope(kind=RunKind.PARSE, api_url="https://api.extend.ai", workspace_id=workspace).slug
+        for workspace in (None, "ws_AbC", "ws_abc", "ws_" + "x" * 200)
+    }
+    assert len(slugs) == 4
+    assert all(set(slug) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") and len(slug) < 80 for slug in slugs)
