@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
@@ -13,6 +13,7 @@ import stamina
 from pydantic import SecretStr
 
 from prefect_extend_ai.answers import Answer, error_for
+from prefect_extend_ai.connections import Connections
 from prefect_extend_ai.errors import (
     ExtendError,
     ExtendOddAnswerError,
@@ -24,7 +25,6 @@ from prefect_extend_ai.pacing import Pace
 
 __all__ = ["Transport"]
 
-CONNECTIONS = 64
 LARGEST_BODY = 64 * 1024 * 1024
 """Bytes of a body that are read into memory, unpacked."""
 ATTEMPTS = 5
@@ -93,21 +93,18 @@ class Transport:
         self._permit = permit
         self._reads = Pace(requests_per_second, clock=clock, sleep=sleep)
         self._writes = Pace(requests_per_second, clock=clock, sleep=sleep)
-        self._http = httpx.AsyncClient(
-            base_url=base_url,
-            headers=headers,
-            auth=_Bearer(api_key),
-            # No limit of its own for a free connection: the call's deadline is one.
-            timeout=httpx.Timeout(read_timeout, connect=connect_timeout, pool=None),
-            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
-            follow_redirects=False,
-            trust_env=base_url.startswith("https:"),
+        self._connections = Connections(
+            base_url,
+            api_key,
+            headers,
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
             transport=http_transport,
         )
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        await self._connections.aclose()
 
     async def get(self, path: str, params: Params | None = None) -> Answer:
         """Read. Raises an ExtendAPIError for any answer but a success, ExtendTransportError for none."""
@@ -187,11 +184,12 @@ class Transport:
         """
         failure: BaseException
         try:
-            response = await self._http.send(self._http.build_request(method, path, params=params), stream=True)
-            try:
-                return await _read_whole(response)
-            finally:
-                await response.aclose()
+            async with self._connections.one() as http:
+                response = await http.send(http.build_request(method, path, params=params), stream=True)
+                try:
+                    return await _read_whole(response)
+                finally:
+                    await response.aclose()
         except asyncio.CancelledError:
             failure = asyncio.CancelledError()
         except ExtendOddAnswerError as error:
@@ -199,7 +197,7 @@ class Transport:
             failure = ExtendOddAnswerError(error.message, status=error.status, request_id=request_id)
         except Exception as error:  # noqa: BLE001  # the layers below httpx leak errors of their own now and then
             said = self._redacted(_why_no_answer(error))
-            failure = ExtendTransportError(f"{method} {path} at {self._http.base_url.host}: {said}")
+            failure = ExtendTransportError(f"{method} {path} at {self._connections.host}: {said}")
         raise failure
 
     def _too_late(self, call: _Call) -> ExtendError:
@@ -238,17 +236,6 @@ class _Call:
     doing: str = ""
     asked_to_wait: float | None = None
     limited: ExtendRateLimitError | None = None
-
-
-class _Bearer(httpx.Auth):
-    """Puts the key on a request as it leaves, so that no frame of ours ever holds it in plain."""
-
-    def __init__(self, key: SecretStr) -> None:
-        self._key = key
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers["authorization"] = f"Bearer {self._key.get_secret_value()}"
-        yield request
 
 
 async def _read_whole(response: httpx.Response) -> Answer:

@@ -32,7 +32,6 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import Artifact
 from prefect.client.schemas.sorting import ArtifactSort
 from prefect.exceptions import ObjectNotFound, PrefectException
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.utilities.urls import url_for
 
 from prefect_extend_ai.credentials import ExtendCredentials
@@ -51,8 +50,10 @@ T = TypeVar("T")
 
 NOTE_META = "extend_note"
 RUN_META = "extend_run_"
-MOMENTS = (0.05, 0.1, 0.2, 0.4)
-"""Seconds between attempts to delete what a server is too busy to delete."""
+AGAIN_AFTER = (0.05, 0.1, 0.2, 0.5, 5, 0)
+"""Seconds after which Prefect's client asks a busy server again, up to five times; it waits after the last one too."""
+LATE_DELETES = 10.0
+"""Seconds for which deletes under way are waited for at the end."""
 PAGE = 200
 """Artifacts in one read: Prefect's own limit."""
 
@@ -67,10 +68,14 @@ async def prefect_ledger(credentials: ExtendCredentials, kind: RunKind, rule: st
         rule: what selects the runs, in words, for people who find an open note.
     """
     flow_run_id, task_run_id = (UUID(run.id) if run.id else None for run in (runtime.flow_run, runtime.task_run))
-    async with get_client() as client:
+    async with get_client(httpx_settings={"event_hooks": {"response": [_ask_again_soon]}}) as client:
         with sweep_lock(flow_run_id or task_run_id):
             scope = Scope(kind=kind, api_url=credentials.api_url, workspace_id=credentials.workspace_id)
-            yield PrefectLedger(client, scope, flow_run_id=flow_run_id, task_run_id=task_run_id, rule=rule)
+            ledger = PrefectLedger(client, scope, flow_run_id=flow_run_id, task_run_id=task_run_id, rule=rule)
+            try:
+                yield ledger
+            finally:
+                await ledger.finish()
 
 
 class PrefectLedger:
@@ -91,6 +96,7 @@ class PrefectLedger:
         self.task_run_id = task_run_id
         self.rule = rule
         self._artifacts: dict[UUID, UUID] = {}
+        self._deletes: set[asyncio.Task[None]] = set()
 
     async def open(self, run_ids: Sequence[str]) -> Note:
         """Write ahead. Raises RecordError when Prefect does not take the note."""
@@ -151,7 +157,14 @@ class PrefectLedger:
                 task_run_id=note.task_run_id,
             )
         if before is not None:
-            await self._delete(before)
+            self._delete(before)
+
+    async def finish(self) -> None:
+        """Wait for what is still being deleted. What is not deleted then, the next sweep deletes."""
+        if self._deletes:
+            _, late = await asyncio.wait(self._deletes, timeout=LATE_DELETES)
+            for each in late:
+                each.cancel()
 
     async def open_notes(self) -> list[Note]:
         """Open notes of the scope, oldest first, but for those of a sweep that is still alive on this machine."""
@@ -169,7 +182,7 @@ class PrefectLedger:
             elif note.flow_run_id == self.flow_run_id or not sweep_is_alive(note.flow_run_id or note.task_run_id):
                 if note.id in notes:
                     # Both versions stand where a process died between writing the narrower and deleting the wider.
-                    await self._delete(self._artifacts[note.id])
+                    self._delete(self._artifacts[note.id])
                 notes[note.id] = note
                 self._artifacts[note.id] = artifact.id
         return sorted(notes.values(), key=lambda note: note.opened_at)
@@ -184,23 +197,19 @@ class PrefectLedger:
             return False
         return flow_run.state is not None and flow_run.state.is_cancelling()
 
-    async def _delete(self, artifact_id: UUID) -> None:
-        # A server on SQLite refuses a delete that meets another write at once, with 503. Prefect's client would then
-        # wait for 2, 4, 8 seconds; a moment does. It has its own way with whatever is the matter after that.
-        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
-            for pause in MOMENTS:
-                try:
-                    return await self._make_gone(artifact_id)
-                except (httpx.HTTPError, PrefectException) as error:
-                    if not isinstance(error, httpx.HTTPStatusError) or error.response.status_code != 503:
-                        break
-                await asyncio.sleep(pause)
-        return await self._asked("a note could not be closed", self._make_gone(artifact_id))
+    def _delete(self, artifact_id: UUID) -> None:
+        """Delete an open version that has a successor, meanwhile: nothing has to wait for it."""
+        delete = asyncio.create_task(self._make_gone(artifact_id))
+        self._deletes.add(delete)
+        delete.add_done_callback(self._deletes.discard)
 
     async def _make_gone(self, artifact_id: UUID) -> None:
         # Gone already, by a sweep at the same time or by a delete whose answer was lost, is what is wanted.
         with contextlib.suppress(ObjectNotFound):
-            await self.client.delete_artifact(artifact_id)
+            try:
+                await self.client.delete_artifact(artifact_id)
+            except (httpx.HTTPError, OSError) as error:
+                logger.warning("A note could not be closed, and the next sweep will: %s", _first_line(error))
 
     async def _write_open(self, note: Note) -> None:
         artifact = await self.write(
@@ -234,10 +243,27 @@ class PrefectLedger:
         try:
             return await request
         except (httpx.HTTPError, PrefectException, OSError) as error:
-            why = f"{type(error).__name__}: {error}".splitlines()[0]
+            why = _first_line(error)
         raise RecordError(
             f"Prefect's API at {self.client.api_url} failed, so {otherwise} ({why}): look whether it is up"
         )
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+async def _ask_again_soon(response: httpx.Response) -> None:
+    """Give Prefect's client a shorter wait than its own 2, 4, 8 seconds.
+
+    A server on SQLite refuses at once, with 503, what meets another write; a moment later it takes it.
+    """
+    if response.status_code != httpx.codes.SERVICE_UNAVAILABLE or "Retry-After" in response.headers:
+        return
+    asked: int = response.request.extensions.setdefault("asked", 0)
+    if asked < len(AGAIN_AFTER):
+        response.request.extensions["asked"] = asked + 1
+        response.headers["Retry-After"] = str(AGAIN_AFTER[asked])
 
 
 def record_url(artifact_id: UUID) -> str:

@@ -1,0 +1,94 @@
+"""Connections to Extend's host: who takes one has it to itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Generator, Mapping
+from contextlib import asynccontextmanager
+
+import httpx
+from pydantic import SecretStr
+
+__all__ = ["Connections"]
+
+CONNECTIONS = 64
+
+
+class Connections:
+    """Up to so many connections, opened when they are needed and used again, the latest first.
+
+    Each is an httpx client of its own. One client would keep them all in one pool, and that asks every connection at
+    every request, and again whenever two requests were given the same one: with 64 of them it takes more time than the
+    requests themselves (httpcore 1.0.9).
+
+    Args:
+        base_url: where requests go.
+        api_key: put on each request as it leaves.
+        headers: the rest of what each request carries.
+        connect_timeout: seconds to connect.
+        read_timeout: seconds without a byte.
+        transport: stands in for the network in tests.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: SecretStr,
+        headers: Mapping[str, str],
+        *,
+        connect_timeout: float,
+        read_timeout: float,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.host = httpx.URL(base_url).host
+        self._base_url = base_url
+        self._auth = _Bearer(api_key)
+        self._headers = headers
+        self._timeout = httpx.Timeout(read_timeout, connect=connect_timeout)
+        self._transport = transport
+        self._is_https = base_url.startswith("https:")
+        # Once for all of them: reading the certificates takes 20 ms.
+        self._tls = httpx.create_ssl_context() if self._is_https else False
+        self._places = asyncio.Semaphore(CONNECTIONS)
+        self._all: list[httpx.AsyncClient] = []
+        self._free: list[httpx.AsyncClient] = []
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[httpx.AsyncClient]:
+        """A connection for one request and its answer; waits while all are taken."""
+        async with self._places:
+            http = self._free.pop() if self._free else self._open()
+            try:
+                yield http
+            finally:
+                self._free.append(http)
+
+    async def aclose(self) -> None:
+        """Close them all."""
+        await asyncio.gather(*(http.aclose() for http in self._all))
+
+    def _open(self) -> httpx.AsyncClient:
+        http = httpx.AsyncClient(
+            base_url=self._base_url,
+            headers=self._headers,
+            auth=self._auth,
+            timeout=self._timeout,
+            verify=self._tls,
+            limits=httpx.Limits(max_connections=1),
+            follow_redirects=False,
+            trust_env=self._is_https,
+            transport=self._transport,
+        )
+        self._all.append(http)
+        return http
+
+
+class _Bearer(httpx.Auth):
+    """Puts the key on a request as it leaves, so that no frame of ours ever holds it in plain."""
+
+    def __init__(self, key: SecretStr) -> None:
+        self._key = key
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["authorization"] = f"Bearer {self._key.get_secret_value()}"
+        yield request
