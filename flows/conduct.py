@@ -1,7 +1,9 @@
 """What both flows do around their choice of runs: settle, choose, cancel, report, end."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import gc
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -78,7 +80,7 @@ async def conduct(
             )
             minutes = policy.max_sweep_minutes
             sweep.stop.after(minutes * 60, f"the sweep took longer than {minutes} minutes")
-            with stopping_gently(sweep.stop) as stopping:
+            with stopping_gently(sweep.stop) as stopping, _left_uncollected():
                 done = await _run(sweep, ledger, report, choose, policy=policy, rule=rule)
                 # Ended by the signal, a flow run that somebody cancelled would be Crashed first, and raise alarms.
                 stopping.done = stopping.received and await ledger.is_being_cancelled()
@@ -136,6 +138,20 @@ async def _cancel(sweep: Sweep, targets: list[Target]) -> list[Cancellation]:
 
     done = await asyncio.gather(*(one(batch) for batch in batches(targets)))
     return [cancellation for batch in done for cancellation in batch]
+
+
+@contextmanager
+def _left_uncollected() -> Iterator[None]:
+    """Keep the garbage collector from looking, while requests wait for their turn, at what was there before.
+
+    Prefect and what it imports are a hundred thousand objects, and a look at them stops everything for 150 ms: at 75
+    requests a second ten turns are lost each time.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _end(report: SweepReport) -> Any:

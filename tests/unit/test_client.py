@@ -313,5 +313,7 @@ async def test_a_client_is_used_inside_its_context_and_once():
 async def test_the_key_is_in_nothing_that_the_client_shows():
     client = Api().client()
     async with client:
-        shown = f"{client!r} {vars(client)} {vars(client._transport)} {vars(client._transport._http)}"
+        connections = client._transport._connections
+        async with connections.one() as http:
+            shown = f"{client!r} {vars(client)} {vars(client._transport)} {vars(connections)} {vars(http)}"
     assert KEY not in shown

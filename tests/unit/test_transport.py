@@ -340,13 +340,15 @@ async def test_a_body_too_large_for_memory_is_not_read_to_its_end(monkeypatch):
 
 
 @pytest.mark.parametrize(("base_url", "trusted"), [("https://api.example", True), ("http://127.0.0.1:9", False)])
-def test_a_proxy_of_the_environment_never_sees_a_key_in_clear(base_url, trusted, monkeypatch):
+async def test_a_proxy_of_the_environment_never_sees_a_key_in_clear(base_url, trusted, monkeypatch):
     monkeypatch.setenv("ALL_PROXY", "http://proxy.example:8080")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     made = Transport(base_url, SecretStr(KEY), api_version="v", requests_per_second=1)
-    used = made._http._transport_for_url(httpx.URL(base_url))
-    assert (used is not made._http._transport) == trusted
+    async with made._connections.one() as http:
+        used = http._transport_for_url(httpx.URL(base_url))
+        assert (used is not http._transport) == trusted
+    await made.aclose()
 
 
 # What follows talks to a real socket, because only the real HTTP stack has the header in its frames.
