@@ -3,13 +3,14 @@
 # No `from __future__ import annotations` here: Prefect pickles a flow that is served from __main__ and loses the names.
 from prefect import flow
 
-from prefect_extend_ai.client import ExtendClient, check_run_id
+from prefect_extend_ai.client import check_run_id
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.flows.conduct import Plan, conduct
 from prefect_extend_ai.report import SweepReport
 from prefect_extend_ai.runs import KindName, RunKind
 from prefect_extend_ai.staleness import StalePolicy, why_not_at_all
 from prefect_extend_ai.survey import Target
+from prefect_extend_ai.sweep import Sweep
 
 __all__ = ["cancel_runs"]
 
@@ -36,7 +37,7 @@ async def cancel_runs(credentials: ExtendCredentials, run_ids: list[str], kind: 
     """
     policy = StalePolicy(max_cancellations=max(len(run_ids), 1))
 
-    async def named(_: ExtendClient, report: SweepReport) -> Plan:
+    async def named(_: Sweep, report: SweepReport) -> Plan:
         return Plan(report, [Target(run_id) for run_id in dict.fromkeys(run_ids)])
 
     def check_ids() -> None:

@@ -11,7 +11,6 @@ from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Completed, Failed
 from prefect.utilities.annotations import opaque
 
-from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError, RecordError, SweepFailed, SweepRefused
 from prefect_extend_ai.flows.stopping import stopping_gently
@@ -25,7 +24,7 @@ from prefect_extend_ai.tasks.events import emit_sweep
 from prefect_extend_ai.tasks.ledger import PrefectLedger, prefect_ledger
 from prefect_extend_ai.tasks.reporting import write_report
 
-__all__ = ["Plan", "conduct"]
+__all__ = ["Plan", "conduct", "whole"]
 
 BATCHES_AT_ONCE = 4
 """While one batch confirms and records its last runs, the next ones keep the API's limit busy."""
@@ -45,7 +44,7 @@ class Plan:
 async def conduct(
     credentials: ExtendCredentials,
     report: SweepReport,
-    choose: Callable[[ExtendClient, SweepReport], Awaitable[Plan]],
+    choose: Callable[[Sweep, SweepReport], Awaitable[Plan]],
     *,
     spare: Callable[[Run, Target], str | None],
     policy: StalePolicy,
@@ -95,13 +94,13 @@ async def _run(
     sweep: Sweep,
     ledger: PrefectLedger,
     report: SweepReport,
-    choose: Callable[[ExtendClient, SweepReport], Awaitable[Plan]],
+    choose: Callable[[Sweep, SweepReport], Awaitable[Plan]],
     *,
     policy: StalePolicy,
     rule: str,
 ) -> SweepReport:
-    settled = await settle_earlier_sweeps(_whole(sweep))
-    plan = await choose(sweep.client, report)
+    settled = await settle_earlier_sweeps(whole(sweep))
+    plan = await choose(sweep, report)
     targets, late = plan.targets[: policy.max_cancellations], plan.targets[policy.max_cancellations :]
     if plan.report.refusal is not None:
         cancellations = _all(plan.targets, Outcome.DEFERRED, "a guard refused the sweep")
@@ -117,12 +116,12 @@ async def _run(
         update={
             "settled": len(settled),
             "unrecorded": len(sweep.unrecorded),
-            "trouble": str(trouble) if trouble else None,
+            "trouble": str(trouble) if trouble else plan.report.trouble,
         }
     )
     get_run_logger().info(done.headline)
     try:
-        await write_report(ledger, _whole(done), _rules(policy))
+        await write_report(ledger, whole(done), _rules(policy))
     except RecordError as error:
         done = done.model_copy(update={"trouble": f"the report could not be written: {error}"})
     return done
@@ -134,7 +133,7 @@ async def _cancel(sweep: Sweep, targets: list[Target]) -> list[Cancellation]:
 
     async def one(batch: Sequence[Target]) -> list[Cancellation]:
         async with in_hand:
-            return await cancel_batch(_whole(sweep), _whole(batch))
+            return await cancel_batch(whole(sweep), whole(batch))
 
     done = await asyncio.gather(*(one(batch) for batch in batches(targets)))
     return [cancellation for batch in done for cancellation in batch]
@@ -177,7 +176,7 @@ def _rules(policy: StalePolicy) -> list[tuple[str, str]]:
     ]
 
 
-def _whole(value: T) -> T:
+def whole(value: T) -> T:
     """Keep Prefect from walking through a task's argument in search of futures: reports and sweeps are large."""
     return cast(T, opaque(value))
 

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 from prefect import flow, runtime
 from pydantic import Field
 
-from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.credentials import ExtendCredentials
-from prefect_extend_ai.flows.conduct import Plan, conduct
+from prefect_extend_ai.flows.conduct import Plan, conduct, whole
 from prefect_extend_ai.report import SweepReport
 from prefect_extend_ai.runs import KindName, RunKind
 from prefect_extend_ai.staleness import AGE_BANDS, StalePolicy, check_filters, why_not_stale
+from prefect_extend_ai.sweep import Sweep
 from prefect_extend_ai.tasks.cancelling import survey_runs
 
 __all__ = ["cancel_stale_runs"]
@@ -58,14 +58,15 @@ async def cancel_stale_runs(
     """
     run_kind = RunKind(kind)
 
-    async def survey(client: ExtendClient, report: SweepReport) -> Plan:
-        found = await survey_runs(client, run_kind, max_processing_minutes, policy)
+    async def survey(sweep: Sweep, report: SweepReport) -> Plan:
+        found = await survey_runs(whole(sweep), max_processing_minutes, policy)
         facts = {
             "looked_at": found.now,
             "listed": found.listed,
             "exempt": {why.value: count for why, count in sorted(found.exempt.items())},
             "ages": {band: found.ages[band] for band in AGE_BANDS if found.listed},
             "refusal": found.refusal,
+            "trouble": f"the listing was not read to its end: {found.unfinished}" if found.unfinished else None,
         }
         return Plan(report.model_copy(update=facts), found.stale)
 

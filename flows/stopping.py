@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from prefect.logging import get_run_logger
 
-from prefect_extend_ai.cancellation import Stop
+from prefect_extend_ai.stop import Stop
 
 __all__ = ["Stopping", "stopping_gently"]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import math
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -30,9 +29,10 @@ from prefect_extend_ai.errors import (
 )
 from prefect_extend_ai.report import Cancellation, Outcome
 from prefect_extend_ai.runs import CANCELLED, Run, RunKind
+from prefect_extend_ai.stop import Stop
 from prefect_extend_ai.survey import Target
 
-__all__ = ["MAX_POSTS", "Answered", "Settled", "Step", "Stop", "Tried", "cancel_one", "next_step"]
+__all__ = ["MAX_POSTS", "Answered", "Settled", "Step", "Tried", "cancel_one", "next_step"]
 
 MAX_POSTS = 4
 """How often a cancel is sent for one run, each time after a read that said PROCESSING and stale."""
@@ -81,43 +81,6 @@ class Tried:
         self.problems.append(str(error))
         if isinstance(error, ExtendAPIError) and error.request_id:
             self.request_ids.append(error.request_id)
-
-
-class Stop:
-    """Tells every run of a sweep that no further cancel may go out, and why.
-
-    Args:
-        clock: seconds, monotonic.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._reason: str | None = None
-        self._timer: tuple[float, str] | None = None
-        self.deadline = math.inf
-        """When waiting for accepted cancels ends too."""
-        self.error: ExtendError | None = None
-        """The error that stopped the sweep, where one did."""
-
-    def set(self, reason: str, error: ExtendError | None = None) -> None:
-        """Stop now; the first reason stays."""
-        self._reason = self._reason or reason
-        self.error = self.error or error
-
-    def after(self, seconds: float, reason: str) -> None:
-        """Stop by itself so many seconds from now."""
-        self._timer = (self._clock() + seconds, reason)
-
-    def hurry(self, seconds: float) -> None:
-        """Wait no longer than so many seconds from now for accepted cancels to take."""
-        self.deadline = min(self.deadline, self._clock() + seconds)
-
-    @property
-    def reason(self) -> str | None:
-        """Why no further cancel may go out; None while one may."""
-        if self._reason is None and self._timer is not None and self._clock() >= self._timer[0]:
-            self._reason = self._timer[1]
-        return self._reason
 
 
 @dataclass(frozen=True, slots=True)

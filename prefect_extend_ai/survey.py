@@ -23,6 +23,7 @@ from prefect_extend_ai.staleness import (
     shortest_limit,
     too_many,
 )
+from prefect_extend_ai.stop import Stop
 
 __all__ = ["Survey", "Target", "take_survey"]
 
@@ -74,6 +75,7 @@ class Survey:
         ages: how many runs in progress lie in which band of age.
         now: the API's clock at the last page.
         refusal: what a guard says against cancelling these, None where none does.
+        unfinished: why the listing was not read to its end, so that nothing may be cancelled by it; None where it was.
     """
 
     stale: list[Target] = field(default_factory=list)
@@ -82,6 +84,7 @@ class Survey:
     ages: Counter[str] = field(default_factory=Counter)
     now: datetime | None = None
     refusal: str | None = None
+    unfinished: str | None = None
 
 
 async def take_survey(
@@ -89,7 +92,9 @@ async def take_survey(
     kind: RunKind,
     max_processing_minutes: int,
     policy: StalePolicy,
+    *,
     keep: Callable[[Run], object] | None = None,
+    stop: Stop | None = None,
 ) -> Survey:
     """List what is PROCESSING, sort it into stale and exempt, and ask the guards.
 
@@ -99,6 +104,7 @@ async def take_survey(
         max_processing_minutes: minutes since the last change after which a run is stale.
         policy: the rest of the rules.
         keep: called with every stale run as it was listed, for callers that want the objects themselves.
+        stop: once set, no further page is read.
 
     Raises:
         ExtendInputError: the policy filters by something that listings of this kind do not know.
@@ -126,6 +132,8 @@ async def take_survey(
                     keep(run)
             else:
                 survey.exempt[exempt] += 1
+        if stop is not None and stop.reason is not None:
+            return Survey(unfinished=stop.reason)
     survey.stale.sort(key=lambda target: (-(target.age_minutes or 0), target.run_id))
     survey.exempt = +survey.exempt
     survey.refusal = too_many(len(survey.stale), policy)

@@ -19,7 +19,6 @@ from prefect_extend_ai.cancellation import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
     Settled,
-    Stop,
     cancel_one,
     ended,
 )
@@ -28,6 +27,7 @@ from prefect_extend_ai.errors import ExtendError, ExtendNotFoundError, RecordErr
 from prefect_extend_ai.ledger import Ledger, Note
 from prefect_extend_ai.report import Cancellation, Outcome
 from prefect_extend_ai.runs import Run
+from prefect_extend_ai.stop import Stop
 from prefect_extend_ai.survey import Target
 
 __all__ = ["ONE_RECORD_EACH", "Sweep", "batches"]
@@ -201,6 +201,8 @@ class Sweep:
         """How a run of an open note ended; an outcome where it is gone for good, None where it stays open."""
         try:
             async with self._slots:
+                if self.stop.reason is not None:
+                    return None
                 run = await self.client.get_run(run_id, self.ledger.scope.kind)
         except ExtendNotFoundError:
             return Outcome.NOT_FOUND if self.now() - note.opened_at > MISSING_PATIENCE else None

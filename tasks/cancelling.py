@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from prefect_extend_ai.client import ExtendClient, check_run_id
+from prefect_extend_ai.client import check_run_id
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.report import Cancellation
 from prefect_extend_ai.runs import KindName, RunKind
@@ -61,9 +61,9 @@ async def settle_earlier_sweeps(sweep: Sweep) -> list[Cancellation]:
 
 
 @task(name="survey-extend-runs", cache_policy=NO_CACHE)
-async def survey_runs(client: ExtendClient, kind: RunKind, max_processing_minutes: int, policy: StalePolicy) -> Survey:
+async def survey_runs(sweep: Sweep, max_processing_minutes: int, policy: StalePolicy) -> Survey:
     """List everything in progress and sort it into stale and exempt. Raises what `take_survey` raises."""
-    return await take_survey(client, kind, max_processing_minutes, policy)
+    return await take_survey(sweep.client, sweep.ledger.scope.kind, max_processing_minutes, policy, stop=sweep.stop)
 
 
 @task(name="cancel-extend-runs", cache_policy=NO_CACHE)

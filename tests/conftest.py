@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Generator, Iterator
@@ -36,6 +37,8 @@ def pytest_configure() -> None:
     # for a server must fail, not start one or find the user's.
     for name in [name for name in os.environ if name.startswith(("PREFECT_", "EXTEND_"))]:
         del os.environ[name]
+    # Where tests run in the background, Ctrl-C is ignored, and what they start would ignore it too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ |= {
         "DO_NOT_TRACK": "1",
         "PREFECT_HOME": str(HOME / "unit"),

@@ -22,7 +22,7 @@ from extend_ai.errors import BadRequestError, NotFoundError, UnauthorizedError
 from pydantic import SecretStr
 
 from prefect_extend_ai import ExtendCredentials, Outcome, Run
-from prefect_extend_ai.cancellation import Stop, cancel_one
+from prefect_extend_ai.cancellation import cancel_one
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import (
     ExtendAuthError,
@@ -33,6 +33,7 @@ from prefect_extend_ai.errors import (
     ExtendRefusedError,
 )
 from prefect_extend_ai.runs import RunKind
+from prefect_extend_ai.stop import Stop
 from prefect_extend_ai.survey import Target
 from prefect_extend_ai.transport import Transport
 

@@ -21,7 +21,6 @@ import pytest
 from allpairspy import AllPairs
 from pydantic import SecretStr
 
-from prefect_extend_ai.cancellation import Stop
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import ExtendAuthError, ExtendPermissionError, ExtendRefusedError
 from prefect_extend_ai.ledger import Scope
@@ -29,6 +28,7 @@ from prefect_extend_ai.report import Outcome, SweepReport
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sandbox import API_KEY, WORKSPACE, Behaviour, CancelMode, World, create_app
 from prefect_extend_ai.staleness import StalePolicy, why_not_stale
+from prefect_extend_ai.stop import Stop
 from prefect_extend_ai.survey import take_survey
 from prefect_extend_ai.sweep import Sweep, batches
 from prefect_extend_ai.transport import Transport

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from prefect_extend_ai import ExtendCredentials
@@ -39,6 +41,30 @@ def test_a_prefect_that_cannot_be_read_means_no_cancel_and_the_flow_says_so(pref
         assert sweep.wait() == 1
         assert "records cannot be read" in sweep.said
         assert [entry for entry in sandbox.world.journal if entry.operation == "cancel"] == []
+
+
+def test_a_prefect_that_is_busy_is_asked_again_a_moment_later(prefect_server, proxied, sweeping, artifacts, stuck):
+    asked = {}
+
+    def busy(request):
+        """Refuse each write twice, as a server on SQLite does that is busy with others."""
+        if not is_write(request):
+            return None
+        write = (request.path, request.body)
+        asked.setdefault(write, []).append(time.monotonic())
+        return 503 if len(asked[write]) <= 2 else None
+
+    world = stuck(2)
+    with serve(world) as sandbox:
+        prefect = proxied(prefect_server.api_url)
+        prefect.before = busy
+        sweep = sweeping(sandbox.url, api_url=prefect.url)
+        assert sweep.wait() == 0, sweep.said
+        assert artifacts.holds_each_once(world)
+        assert artifacts.open_notes(sandbox.url) == []
+    # Prefect's client left to itself would ask after 2 and 4 seconds more; this server may refuse by itself too.
+    assert len(asked) >= 6
+    assert all(len(times) >= 3 and times[2] - times[0] < 2 for times in asked.values())
 
 
 async def test_a_prefect_lost_in_the_middle_stops_the_cancelling_and_the_next_sweep_records_all_of_it_once(

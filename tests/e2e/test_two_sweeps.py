@@ -42,5 +42,6 @@ async def test_two_sweeps_may_settle_the_same_note_at_once(prefect_server, artif
         assert note == again
         await first.close(note)
         await second.close(again)
+        await asyncio.gather(first.finish(), second.finish())
         assert await first.open_notes() == []
     assert artifacts.open_notes(scope.api_url) == []

@@ -18,7 +18,6 @@ from prefect_extend_ai.cancellation import (
     REFUSAL_READS,
     Answered,
     Step,
-    Stop,
     Tried,
     cancel_one,
     ended,
@@ -39,6 +38,7 @@ from prefect_extend_ai.errors import (
 from prefect_extend_ai.report import Outcome
 from prefect_extend_ai.runs import Run, RunKind
 from prefect_extend_ai.staleness import StalePolicy, why_not_stale
+from prefect_extend_ai.stop import Stop
 from prefect_extend_ai.survey import Target
 from prefect_extend_ai.transport import Transport
 

@@ -13,6 +13,7 @@ from prefect_extend_ai.errors import ExtendInputError, ExtendOddAnswerError
 from prefect_extend_ai.report import Outcome
 from prefect_extend_ai.runs import Run, RunKind
 from prefect_extend_ai.staleness import OUTAGE_FROM, Exempt, StalePolicy
+from prefect_extend_ai.stop import Stop
 from prefect_extend_ai.survey import PAGES_UNSORTED, Target, take_survey
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -50,8 +51,8 @@ class Listings:
             yield Page(runs, unreadable=self.unreadable, read_at=self.read_at)
 
 
-async def survey_of(listings, *, kind="classify", limit=60, keep=lambda _: None, **policy):
-    return await take_survey(listings, RunKind(kind), limit, StalePolicy(**policy), keep)
+async def survey_of(listings, *, kind="classify", limit=60, keep=lambda _: None, stop=None, **policy):
+    return await take_survey(listings, RunKind(kind), limit, StalePolicy(**policy), keep=keep, stop=stop)
 
 
 def ids(survey):
@@ -82,6 +83,15 @@ async def test_a_sorted_listing_is_read_no_further_than_the_first_run_that_is_to
     survey = await survey_of(listings, limit=990)
     assert len(survey.stale) == 9
     assert listings.pages_read == 1
+
+
+async def test_a_sweep_that_is_stopped_reads_no_further_page_and_selects_nothing():
+    listings = Listings([item(f"clr_{n}", 100 + n) for n in range(9)], size=1)
+    stop = Stop(lambda: listings.pages_read)
+    stop.after(4, "the sweep took too long")
+    survey = await survey_of(listings, stop=stop)
+    assert (survey.unfinished, survey.stale) == ("the sweep took too long", [])
+    assert listings.pages_read == 4
 
 
 async def test_a_shorter_limit_of_some_processor_is_read_for_too():

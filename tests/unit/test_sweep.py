@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_extend_ai import sweep as engine
-from prefect_extend_ai.cancellation import Stop
 from prefect_extend_ai.errors import ExtendAuthError, RecordError
 from prefect_extend_ai.ledger import Note, Scope
 from prefect_extend_ai.report import Outcome
 from prefect_extend_ai.runs import RunKind
+from prefect_extend_ai.stop import Stop
 from prefect_extend_ai.survey import Target
 from prefect_extend_ai.sweep import BATCH, ONE_RECORD_EACH, Sweep, batches
 
@@ -273,6 +273,16 @@ def test_settling_that_cannot_read_a_run_leaves_it_for_the_next_sweep(stage):
     assert on.settle() == []
     assert len(on.settle()) == 1
     assert on.prefect.notes == {}
+
+
+def test_settling_that_is_stopped_reads_no_further_run_and_leaves_the_note_to_the_next_sweep(stage):
+    on = stage({"status": "CANCELLED"}, {"status": "CANCELLED"}, concurrency=1)
+    on.leave_open("clr_0", "clr_1")
+    on.did.clear()
+    on.sweep.stop.after(0, "the sweep took too long")
+    assert on.settle() == []
+    assert "get_run" not in on.did
+    assert [note.run_ids for note in on.prefect.notes.values()] == [["clr_0", "clr_1"]]
 
 
 def test_settling_stops_at_an_error_of_the_account(stage):
