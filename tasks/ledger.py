@@ -50,9 +50,9 @@ T = TypeVar("T")
 
 NOTE_META = "extend_note"
 RUN_META = "extend_run_"
-AGAIN_AFTER = (0.05, 0.1, 0.2, 0.5, 5, 0)
+AGAIN_AFTER = (0.05, 0.1, 0.3, 1, 8, 0)
 """Seconds after which Prefect's client asks a busy server again, up to five times; it waits after the last one too."""
-LATE_DELETES = 10.0
+LATE_DELETES = 30.0
 """Seconds for which deletes under way are waited for at the end."""
 PAGE = 200
 """Artifacts in one read: Prefect's own limit."""

@@ -230,7 +230,7 @@ class Sweeping:
 
 
 @pytest.fixture
-def sweeping(prefect_server, tmp_path):
+def sweeping(prefect_server, tmp_path, measured):
     """Starts a sweep of the Extend at `url` in a process of its own; what still runs at the end is killed."""
     started = []
 
@@ -238,7 +238,7 @@ def sweeping(prefect_server, tmp_path):
         settings = prefect_server.settings | {"PREFECT_API_URL": api_url, "PREFECT_HOME": str(tmp_path / "home")}
         extend = {"EXTEND_API_KEY": key, "EXTEND_BASE_URL": url, "EXTEND_REQUESTS_PER_SECOND": str(rate)}
         output = tmp_path / f"sweep-{len(started)}.log"
-        started.append(Sweeping(command or ["sweep"], os.environ | settings | extend | environment, output))
+        started.append(Sweeping(command or ["sweep"], os.environ | measured | settings | extend | environment, output))
         return started[-1]
 
     yield start

@@ -22,20 +22,24 @@ TIMEOUT_SECONDS = 90
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
+def environment(tmp_path: Path, measured: dict[str, str]) -> dict[str, str]:
     """Somebody with a Prefect and an Extend set up already, which the demo must leave alone."""
     for name in ("home", "temp", "cwd"):
         (tmp_path / name).mkdir()
-    return os.environ | {
-        "HOME": str(tmp_path / "home"),
-        "TMPDIR": str(tmp_path / "temp"),
-        "COLUMNS": "160",
-        "PREFECT_HOME": str(tmp_path / "home" / ".prefect"),
-        "PREFECT_API_URL": "http://127.0.0.1:9/api",
-        "PREFECT_API_KEY": "pnu_users_own",
-        "EXTEND_API_KEY": "sk_users_own",
-        "EXTEND_BASE_URL": "http://127.0.0.1:9",
-    }
+    return (
+        os.environ
+        | measured
+        | {
+            "HOME": str(tmp_path / "home"),
+            "TMPDIR": str(tmp_path / "temp"),
+            "COLUMNS": "160",
+            "PREFECT_HOME": str(tmp_path / "home" / ".prefect"),
+            "PREFECT_API_URL": "http://127.0.0.1:9/api",
+            "PREFECT_API_KEY": "pnu_users_own",
+            "EXTEND_API_KEY": "sk_users_own",
+            "EXTEND_BASE_URL": "http://127.0.0.1:9",
+        }
+    )
 
 
 class Demo:

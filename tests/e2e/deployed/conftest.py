@@ -20,10 +20,10 @@ KEY = "sk_deployed-4711"
 class Account:
     """Somebody with an Extend account and a Prefect server, at their command line."""
 
-    def __init__(self, prefect, sandbox, cwd, transport):
+    def __init__(self, prefect, sandbox, cwd, transport, measured):
         self.api = httpx.Client(base_url=prefect.api_url, timeout=30, transport=transport)
         self.world = sandbox.world
-        self.cwd, self.bin = cwd, BIN
+        self.cwd, self.bin, self.measured = cwd, BIN, measured
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "EXTEND_"))}
         self.environment = clean | prefect.settings | {"EXTEND_API_KEY": KEY, "EXTEND_BASE_URL": sandbox.url}
         # A person's terminal is wide enough for what is searched for below.
@@ -31,10 +31,11 @@ class Account:
 
     def type(self, command, *words, **environment):
         """Run a command to its end."""
+        measured = self.measured if command == "prefect-extend-ai" else {}
         return subprocess.run(
             [BIN / command, *map(str, words)],
             cwd=self.cwd,
-            env=self.environment | environment,
+            env=self.environment | measured | environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -110,7 +111,7 @@ class Account:
 
 
 @pytest.fixture
-def account(prefect_server, tmp_path, patient):
+def account(prefect_server, tmp_path, patient, measured):
     """An account with 3 stale runs, and nothing of it in Prefect yet; afterwards nothing is left there."""
     from prefect_extend_ai.sandbox import WORKSPACE, World, serve
 
@@ -118,7 +119,7 @@ def account(prefect_server, tmp_path, patient):
     for age in (70, 80, 90):
         world.add(age_minutes=age, metadata={"owner": "Ada"})
     with serve(world) as sandbox:
-        account = Account(prefect_server, sandbox, tmp_path, patient())
+        account = Account(prefect_server, sandbox, tmp_path, patient(), measured)
         clear(account.api)  # what the browser's tests have saved there
         try:
             yield account

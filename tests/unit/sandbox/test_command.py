@@ -17,12 +17,12 @@ from prefect_extend_ai.sandbox.command import _announce, sandbox
 MODULE = [sys.executable, "-m", "prefect_extend_ai.sandbox"]
 
 
-def test_the_sandbox_runs_on_a_port_and_stops_at_ctrl_c():
+def test_the_sandbox_runs_on_a_port_and_stops_at_ctrl_c(measured):
     words = ["--port", "0", "--kind", "workflow", "--runs", "20", "--organization-key", "--workspace", "ws_mine"]
     words += ["--clock-ahead", "90", "--behave", "refusal_status=409", "--behave", "heartbeat_seconds=none"]
     words += ["--trouble", "get:*:500", "--requests-per-second", "50"]
     process = subprocess.Popen(
-        [*MODULE, *words], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+        [*MODULE, *words], stdout=subprocess.PIPE, text=True, env=os.environ | measured | {"PYTHONUNBUFFERED": "1"}
     )
     said = ""
     while "Ctrl-C" not in said:
