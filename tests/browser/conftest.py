@@ -223,6 +223,8 @@ class Ui:
         base_url = self.field("Base URL (Optional)")
         base_url.get_by_role("tab", name="str").click()
         base_url.get_by_role("textbox").fill(self.stage.sandbox.url)
+        expect(self.page.get_by_label("Name", exact=True)).to_have_value(name)
+        expect(base_url.get_by_role("textbox")).to_have_value(self.stage.sandbox.url)
         self.page.get_by_role("button", name="Save").click()
         self.page.wait_for_url("**/blocks/block/*")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from uuid import uuid4
 
 import pytest
 from playwright.sync_api import expect
@@ -10,23 +11,31 @@ from playwright.sync_api import expect
 pytestmark = pytest.mark.usefixtures("worker")
 
 
-def test_a_block_made_in_the_ui_is_picked_in_the_run_form_and_sweeps(ui, stage):
-    stuck = [stage.sandbox.world.add(age_minutes=minutes) for minutes in (90, 200, 3000)]
+@pytest.fixture
+def name():
+    """A name for a block that no earlier attempt of the same test has taken."""
+    return f"clicked-{uuid4().hex[:8]}"
+
+
+def test_a_block_made_in_the_ui_is_picked_in_the_run_form_and_sweeps(ui, stage, name):
+    for minutes in (90, 200, 3000):
+        stage.sandbox.world.add(age_minutes=minutes)
+    stuck = stage.sandbox.world.stale()
 
     page = ui.open("/blocks/catalog")
     card = page.locator("[data-slot=card]", has_text="Extend Credentials")
     expect(card).to_contain_text("The Extend (extend.ai) account")
     card.get_by_role("link", name="Create").click()
-    ui.save_block("clicked", api_key="sk_sandbox")
-    expect(page.get_by_text("clicked").first).to_be_visible()
+    ui.save_block(name, api_key="sk_sandbox")
+    expect(page.get_by_text(name).first).to_be_visible()
 
     ui.open_form()
-    ui.choose("credentials", "clicked")
+    ui.choose("credentials", name)
     flow_run = ui.ended(ui.submit())
 
-    message = "Cancelled 3 of 3 stale classify runs"
+    message = f"Cancelled {len(stuck)} of {len(stuck)} stale classify runs"
     assert flow_run["state"]["message"] == message
-    assert [stage.sandbox.world.get(run_id).status for run_id in stuck] == ["CANCELLED"] * 3
+    assert [stage.sandbox.world.get(run_id).status for run_id in stuck] == ["CANCELLED"] * len(stuck)
     assert list(flow_run["parameters"]["credentials"]) == ["$ref"]
 
     ui.open(f"/runs/flow-run/{flow_run['id']}")
@@ -35,13 +44,13 @@ def test_a_block_made_in_the_ui_is_picked_in_the_run_form_and_sweeps(ui, stage):
     expect(page.get_by_text(re.compile(re.escape(message))).first).to_be_visible()
 
 
-def test_a_block_saved_without_a_key_says_so_when_a_flow_starts(ui, stage):
+def test_a_block_saved_without_a_key_says_so_when_a_flow_starts(ui, stage, name):
     ui.open("/blocks/catalog/extend-credentials/create")
-    ui.save_block("keyless", api_key="")
+    ui.save_block(name, api_key="")
     requests = len(stage.sandbox.world.journal)
 
     ui.open_form()
-    ui.choose("credentials", "keyless")
+    ui.choose("credentials", name)
     flow_run = ui.ended(ui.submit())
 
     assert flow_run["state_name"] == "Failed"
