@@ -5,6 +5,7 @@ from prefect import flow
 
 from prefect_extend_ai.client import check_run_id
 from prefect_extend_ai.credentials import ExtendCredentials
+from prefect_extend_ai.errors import ExtendInputError
 from prefect_extend_ai.flows.conduct import Plan, conduct
 from prefect_extend_ai.report import SweepReport
 from prefect_extend_ai.runs import KindName, RunKind
@@ -36,12 +37,15 @@ async def cancel_runs(credentials: ExtendCredentials, run_ids: list[str], kind: 
         ExtendError: Nothing could be done at all (an impossible id, wrong key); the flow run ends Failed.
     """
     policy = StalePolicy(max_cancellations=max(len(run_ids), 1))
+    run_ids = [run_id.strip() for run_id in run_ids]
 
     async def named(_: Sweep, report: SweepReport) -> Plan:
         return Plan(report, [Target(run_id) for run_id in dict.fromkeys(run_ids)])
 
     def check_ids() -> None:
         for run_id in run_ids:
+            if "," in run_id:
+                raise ExtendInputError(f"{run_id[:60]!r} is more than one id: give each as an item of its own")
             check_run_id(run_id)
 
     ending: SweepReport = await conduct(

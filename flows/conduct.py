@@ -20,7 +20,7 @@ from prefect_extend_ai.staleness import StalePolicy
 from prefect_extend_ai.survey import Target
 from prefect_extend_ai.sweep import ONE_RECORD_EACH, Sweep, batches
 from prefect_extend_ai.tasks.cancelling import cancel_batch, settle_earlier_sweeps
-from prefect_extend_ai.tasks.events import emit_sweep
+from prefect_extend_ai.tasks.events import emit_cancelled, emit_sweep
 from prefect_extend_ai.tasks.ledger import PrefectLedger, prefect_ledger
 from prefect_extend_ai.tasks.reporting import write_report
 
@@ -119,11 +119,15 @@ async def _run(
             "trouble": str(trouble) if trouble else plan.report.trouble,
         }
     )
-    get_run_logger().info(done.headline)
+    say = get_run_logger().warning if done.needs_attention else get_run_logger().info
+    say(done.headline)
     try:
-        await write_report(ledger, whole(done), _rules(policy))
+        await write_report(ledger, whole(done), _rules(policy) if report.limit_minutes is not None else [])
     except RecordError as error:
         done = done.model_copy(update={"trouble": f"the report could not be written: {error}"})
+    # Last: each may set off an automation, and what that asks of Prefect would keep the sweep waiting.
+    for cancellation in [*settled, *cancellations]:
+        emit_cancelled(report.kind, cancellation)
     return done
 
 

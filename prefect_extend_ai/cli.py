@@ -54,6 +54,31 @@ Examples:
 
 Exit codes: 0 all is well, 1 something is to be mended, 2 the command line was wrong."""
 
+SANDBOX_EXAMPLES = """\
+Nothing leaves the machine, and no real run is touched. Ctrl-C stops it.
+
+--trouble WHERE:WHICH:WHAT is something that goes wrong: once, or with @FROM-TO
+behind it as often as that says.
+
+    WHERE   list, get, cancel, create, delete or any
+    WHICH   a run id, or a pattern like *
+    WHAT    reset, slow=SECONDS, a status like 503 or 503=RETRY_AFTER,
+            empty, html, list, redirect; each of these also with -after:
+            the request takes effect first
+            outage=SECONDS
+            finish, status=NAME, touch, cancel=MODE: the run itself changes
+
+--behave NAME=VALUE settles what the vendor does not document;
+docs/api-unknowns.md lists the names.
+
+Examples:
+
+    prefect-extend-ai sandbox --runs 900 --stuck 300 --requests-per-second 10
+    prefect-extend-ai sandbox --trouble 'cancel:*:reset-after@1-3' --chaos 7
+    prefect-extend-ai sandbox --behave cancel=later --behave refusal_status=409
+
+Exit codes: 0 stopped, 1 it went wrong, 2 the command line was."""
+
 app = App(
     name="prefect-extend-ai",
     help="Cancels Extend document runs that have been processing too long, and keeps what became of them.",
@@ -83,6 +108,7 @@ app.command(
     "prefect_extend_ai.sandbox.command:sandbox",
     name="sandbox",
     help="Serve a look-alike of Extend's API for dry runs and tests of your own.",
+    help_epilogue=SANDBOX_EXAMPLES,
 )
 
 
@@ -100,7 +126,8 @@ def main(words: Sequence[str] | None = None, *, commands: App = app) -> None:
     except CycloptsError:
         sys.exit(USAGE)  # cyclopts has said what was wrong
     except ExtendError as error:
-        Console(stderr=True).print(Text.assemble(("Error: ", "bold red"), str(error)))
+        # Not folded: there may be a command or an address in it, to be copied.
+        Console(stderr=True).print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
         sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

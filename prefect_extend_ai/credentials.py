@@ -45,12 +45,18 @@ class ExtendCredentials(CredentialsBlock):
     Example:
         Load the saved block and read one run:
         ```python
+        import asyncio
         from prefect_extend_ai import ExtendCredentials
 
         credentials = ExtendCredentials.load("BLOCK_NAME")
-        async with credentials.get_client() as client:
-            run = await client.get_run("clr_1234")
+
+        async def status(run_id):
+            async with credentials.get_client() as client:
+                return (await client.get_run(run_id)).status
+
+        print(asyncio.run(status("clr_1234")))
         ```
+        In a flow that is `async` itself: `await ExtendCredentials.aload("BLOCK_NAME")`.
     """
 
     _block_type_name = "Extend Credentials"

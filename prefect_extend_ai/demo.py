@@ -25,7 +25,6 @@ from prefect.types.entrypoint import EntrypointType
 from prefect.utilities.urls import url_for
 from pydantic import SecretStr
 from rich.console import Console
-from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -50,8 +49,8 @@ BLOCK = "demo"
 NEW_STUCK_SECONDS = 30
 """How often another run gets stuck while the demo stays."""
 
-STAYING = """\
-Another run gets stuck every {seconds} seconds. To sweep them, open
+STAYING = """
+Your turn. Another run gets stuck every {seconds} seconds. To sweep them, open
 
     {sweep}
 
@@ -208,7 +207,10 @@ async def _stay(console: Console, world: World, block_id: UUID) -> None:
     ]
     # Applied here and once more by aserve, which has no other way to tell where a person finds them.
     sweep, by_id = [url_for("deployment", await deployment.aapply()) for deployment in served]
-    console.print(Panel(Text(STAYING.format(sweep=sweep, by_id=by_id, seconds=NEW_STUCK_SECONDS)), title="Your turn"))
+    # Not in a frame, and never folded: the addresses are there to be clicked.
+    console.print(
+        Text(STAYING.format(sweep=sweep, by_id=by_id, seconds=NEW_STUCK_SECONDS)), soft_wrap=True, highlight=False
+    )
     getting_stuck = asyncio.create_task(_keep_getting_stuck(world))
     try:
         await aserve(*served, print_starting_message=False)

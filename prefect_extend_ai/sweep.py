@@ -49,7 +49,7 @@ RECORD_BYTES = 1_000_000
 RECORD_PATIENCE = 120.0
 """Seconds for which records are tried again once Prefect cannot be written to; then the note stays open."""
 
-MISSING_PATIENCE = timedelta(days=1)
+MISSING_PATIENCE = timedelta(days=30)
 """For how long a run that is not found keeps its note open: without a workspace in the credentials, a note may be
 another workspace's, whose own sweep will find the run."""
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
 from prefect.utilities.urls import url_for
 
 from prefect_extend_ai.rendering import report_page, report_table, unmarked
@@ -23,7 +24,8 @@ async def write_report(ledger: PrefectLedger, report: SweepReport, rules: Sequen
     owner = {"flow_run_id": ledger.flow_run_id, "task_run_id": ledger.task_run_id}
     flow_run_url = url_for("flow-run", obj_id=ledger.flow_run_id) if ledger.flow_run_id else None
     page = report_page(report, policy_lines=rules, record_url=record_url, flow_run_url=flow_run_url)
-    await ledger.write(key=key, type="markdown", description=unmarked(report.headline), data=page, **owner)
+    artifact = await ledger.write(key=key, type="markdown", description=unmarked(report.headline), data=page, **owner)
+    get_run_logger().info("The report: %s", record_url(artifact.id) or f"artifact {artifact.id}")
     if rows := report_table(report, record_url):
         await ledger.write(
             key=f"{key}-runs", type="table", description=unmarked(report.headline), data=json.dumps(rows), **owner

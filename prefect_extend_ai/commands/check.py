@@ -21,6 +21,7 @@ from prefect.exceptions import ObjectNotFound
 from rich.console import Console
 from rich.text import Text
 
+from prefect_extend_ai.client import Page
 from prefect_extend_ai.commands.blocks import BlockName, differing_fields, saved_block
 from prefect_extend_ai.commands.findings import Finding, LastSweep, Verdict, judge_clock, judge_last_sweep
 from prefect_extend_ai.commands.reach import prefect_api
@@ -29,7 +30,7 @@ from prefect_extend_ai.errors import ExtendError, ExtendInputError, RecordError
 from prefect_extend_ai.runs import KindName, RunKind
 from prefect_extend_ai.settings import ExtendSettings
 
-__all__ = ["check", "look_at_extend", "look_at_prefect"]
+__all__ = ["check", "look_at_extend", "look_at_prefect", "newest"]
 
 SOMETHING_TO_MEND = 1
 WELL = (StateType.COMPLETED, StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
@@ -64,10 +65,8 @@ async def look_at_extend(block: ExtendCredentials | None, kind: RunKind) -> list
     """
     try:
         credentials = block or ExtendSettings().credentials()
-        async with credentials.get_client() as client:
-            pages = client.iter_pages(kind, status=None, sort_dir="desc", page_size=1)
-            page = await anext(aiter(pages))
-            ours = datetime.now(UTC)
+        page = await newest(credentials, kind)
+        ours = datetime.now(UTC)
     except ExtendError as error:
         return [Finding("Extend", Verdict.MEND, str(error))]
     where = credentials.workspace_id or "the key's own workspace"
@@ -79,6 +78,12 @@ async def look_at_extend(block: ExtendCredentials | None, kind: RunKind) -> list
         doubt = "is it the right one, and the key of the right environment (test or production)?"
         found.append(Finding("Workspace", Verdict.NOTE, f"{where} has no {kind} runs at all: {doubt}"))
     return [*found, judge_clock(page.read_at, ours)]
+
+
+async def newest(credentials: ExtendCredentials, kind: RunKind = RunKind.CLASSIFY) -> Page:
+    """A page with the newest run of a kind, empty where there is none. Raises ExtendError where the key cannot read."""
+    async with credentials.get_client() as client:
+        return await anext(aiter(client.iter_pages(kind, status=None, sort_dir="desc", page_size=1)))
 
 
 async def look_at_prefect(name: str) -> tuple[list[Finding], ExtendCredentials | None]:
@@ -123,6 +128,9 @@ async def _look_at_sweeps(prefect: PrefectClient, name: str) -> Finding:
     latest = await _first(prefect, deployment, begun, FlowRunSort.START_TIME_DESC)
     coming = await _first(prefect, deployment, [StateType.SCHEDULED], FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC)
     pool = deployment.work_pool_name
+    if pool and (await prefect.read_work_pool(pool)).is_paused:
+        said = f'the work pool "{pool}" is paused, and runs nothing: prefect work-pool resume {pool}'
+        return Finding("Last sweep", Verdict.NOTE, said)
     return judge_last_sweep(
         _told(latest) if latest else None,
         scheduled=not deployment.paused and any(schedule.active for schedule in deployment.schedules),

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.prompt import Confirm
 
 from prefect_extend_ai.commands.blocks import BlockName, block_reference, differing_fields, saved_block
+from prefect_extend_ai.commands.check import newest
 from prefect_extend_ai.commands.reach import prefect_api
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError, ExtendInputError
@@ -64,6 +65,8 @@ async def setup(
     """
     console = Console(soft_wrap=True, highlight=False)
     credentials = ExtendSettings().credentials()
+    await _try(credentials)
+    _say(console, "Extend", f"the key reads runs at {credentials.api_url}")
     async with prefect_api() as prefect:
         _say(console, "Prefect", f"{prefect.api_url} answers")
         await ExtendCredentials.aregister_type_and_schema(client=prefect)
@@ -102,6 +105,17 @@ def deployment_plan(name: str, pool: str, *, paused: bool = False) -> dict[str, 
         if paused and "schedules" in deployment:
             deployment["paused"] = True
     return plan
+
+
+async def _try(credentials: ExtendCredentials) -> None:
+    """Raise ExtendError where the account cannot read runs: a schedule with it would fail every time."""
+    try:
+        await newest(credentials)
+    except ExtendError as error:
+        problem = str(error)
+    else:
+        return
+    raise ExtendError(f"nothing was saved, because Extend cannot be read with EXTEND_*: {problem}")
 
 
 def _say(console: Console, what: str, how: str) -> None:

@@ -24,9 +24,10 @@ _SPACE = re.compile(r"\s+")
 # after it has resolved backslashes and entities. In a code span they stay text everywhere.
 _AUTOLINK = re.compile(r"[^\s`|]*(?://|www\.|@)[^\s`|]*", re.IGNORECASE)
 # Any ASCII punctuation may be escaped (CommonMark 2.4). Left alone is what can never be markup, so that the
-# source stays readable too: some marks anywhere, some within a word, a full stop after one.
+# source stays readable too (and ids do in Prefect's older UI, which shows the backslashes in a link): some marks
+# anywhere, some within or behind a word, where they open nothing, a full stop after one.
 _MARKUP = re.compile(
-    r"(?<=[A-Za-z0-9])[-_](?=[A-Za-z0-9])|(?<=[A-Za-z])\.(?= |$)|(?<![0-9])\)|([!#$&)*+\-.<=>@\[\\\]^_`{|}~])"
+    r"(?<=[A-Za-z0-9])_|(?<=[A-Za-z0-9_])-|(?<=[A-Za-z])\.(?= |$)|(?<![0-9])\)|([!#$&)*+\-.<=>@\[\\\]^_`{|}~])"
 )
 _LOOKALIKES = str.maketrans(
     {"<": "\u2039", ">": "\u203a", "[": "(", "]": ")", "`": "'", "*": "\u2217", "~": "\u223c", "|": "\u00a6"}

@@ -25,9 +25,12 @@ _ADVICE = {
     Outcome.UNCONFIRMED: "Extend accepted the cancel, but the run had not ended by its deadline. The next sweep looks "
     "again; if it is still there then, send the note below.",
     Outcome.REFUSED: "Extend refuses the cancel although the run is still in progress. Send the note below.",
-    Outcome.ERROR: "It could not be found out what became of the run; its reason in the table says why. Mend that and "
-    "sweep again, or send the note below.",
+    Outcome.ERROR: "It could not be found out what became of the run. Mend what the reason says, and sweep again.",
 }
+_FOR_THE_VENDOR = (Outcome.UNCONFIRMED, Outcome.REFUSED)
+"""Outcomes of runs that were asked to be cancelled, and are not."""
+REASONS = 10
+"""How many reasons stand among the next steps: the table's column for them is narrow."""
 
 
 def report_page(
@@ -69,7 +72,7 @@ def report_table(report: SweepReport, record_url: RecordUrl) -> list[dict[str, s
     for each in _urgent_first(report.cancellations)[:TABLE_ROWS]:
         row: dict[str, str | int | float] = {
             "run": unmarked(each.run_id),
-            "outcome": plain(each.outcome),
+            "outcome": each.outcome.value,
             "age_minutes": "" if each.age_minutes is None else round(each.age_minutes, 1),
             "status": unmarked(each.status or "", 40),
             "reason": unmarked(each.reason),
@@ -156,13 +159,23 @@ def _rules(policy_lines: Sequence[tuple[str, str]]) -> str:
 def _next_steps(report: SweepReport) -> str:
     if not report.needs_attention:
         return ""
-    urgent = [each for each in report.cancellations if each.outcome.needs_attention]
-    present = {each.outcome for each in urgent}
-    steps = [f"- **{plain(outcome)}**: {words}" for outcome, words in _ADVICE.items() if outcome in present]
-    if report.refusal is not None:
-        steps.insert(0, f"- **guard**: {escape(report.refusal, 500)}")
-    note = fence(_vendor_note(report, urgent), "text") if urgent else ""
+    steps = [f"- **guard**: {escape(report.refusal, 500)}"] if report.refusal is not None else []
+    if report.trouble is not None:
+        steps.append(f"- **stopped early**: {escape(report.trouble, 500)}")
+    for outcome, words in _ADVICE.items():
+        of_these = [each for each in report.cancellations if each.outcome is outcome]
+        if of_these:
+            steps += [f"- **{plain(outcome)}**: {words}", *_reasons(of_these)]
+    asked_for = [each for each in report.cancellations if each.outcome in _FOR_THE_VENDOR]
+    note = fence(_vendor_note(report, asked_for), "text") if asked_for else ""
     return "\n\n".join(part for part in ["### What to do next", "\n".join(steps), note] if part)
+
+
+def _reasons(cancellations: list[Cancellation]) -> Iterable[str]:
+    shown = cancellations[:REASONS]
+    yield from (f"  - {escape(each.run_id)}: {escape(each.reason, 300)}" for each in shown)
+    if len(cancellations) > len(shown):
+        yield f"  - and {len(cancellations) - len(shown):,} more"
 
 
 def _vendor_note(report: SweepReport, urgent: list[Cancellation]) -> str:
@@ -172,9 +185,8 @@ def _vendor_note(report: SweepReport, urgent: list[Cancellation]) -> str:
         "Hello Extend support,",
         "",
         f"we asked for these {report.kind} runs to be cancelled",
-        f"(POST {report.kind.path}/ID/cancel). They did not end, or their",
-        "state could not be read. Please look into them, and tell us",
-        "when they are cancelled.",
+        f"(POST {report.kind.path}/ID/cancel), and they did not end.",
+        "Please look into them, and tell us when they are cancelled.",
         "",
         f"Workspace: {visible(report.workspace_id or 'the one of our API key')}",
         f"Time: {instant(report.looked_at) or 'unknown'}",

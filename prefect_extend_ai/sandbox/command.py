@@ -43,21 +43,7 @@ def sandbox(
 ) -> None:
     """Serve a look-alike of Extend's API on this machine, full of made-up runs.
 
-    Nothing leaves the machine, and no real run is touched. Stop it with Ctrl-C.
-
-    Rehearse with troubles: `WHERE:WHICH:WHAT`, with `@FROM-TO` for when, once without.
-    WHERE is list, get, cancel, create, delete or any; WHICH a run id or a pattern like `*`;
-    WHAT one of reset, slow=SECONDS, a status like 503 or 503=RETRY_AFTER, empty, html, list, redirect
-    (each also with -after: the request takes effect first), outage=SECONDS, or a change of the run:
-    finish, status=NAME, touch, cancel=MODE.
-
-    Try these:
-
-    ```
-    prefect-extend-ai sandbox --runs 900 --stuck 300 --requests-per-second 10
-    prefect-extend-ai sandbox --trouble 'cancel:*:reset-after@1-3' --trouble 'list:*:outage=30'
-    prefect-extend-ai sandbox --behave cancel=later --behave refusal_status=409 --chaos 7
-    ```
+    Until Ctrl-C.
 
     Args:
         port: Port to listen on; 0 for any free one.
@@ -130,7 +116,7 @@ def _announce(url: str, world: World, kinds: Sequence[KindName], api_key: str, w
         served = sum(record.kind == kind for record in world.runs.values())
         console.print(f"  {kind}: {served} runs, {len(world.stale(kind=kind))} stuck for more than an hour")
     # A key of somebody's own is not repeated on their screen.
-    key = api_key if api_key == API_KEY else "(the key you gave)"
+    key = api_key if api_key == API_KEY else "$KEY"
     named = f" -H 'x-extend-workspace-id: {workspace}'" if workspace else ""
     path = f"{kinds[0] if kinds else 'classify'}_runs"
     console.print("\nLook at the runs in progress, the oldest first:")

@@ -80,7 +80,7 @@ def test_the_table_is_searched_for_a_run(ui, stage, version: str):
 
     def found() -> bool:
         # What is typed while the page still settles is forgotten by it.
-        search.fill("finished first")
+        search.fill("finished_first")
         page.wait_for_timeout(500)
         return rows.count() == 2
 

@@ -216,10 +216,10 @@ def test_settling_reads_no_run_that_is_recorded(stage):
     assert on.prefect.notes == {}
 
 
-@pytest.mark.parametrize(("hours", "stays"), [(1, True), (23, True), (25, False)])
-def test_a_run_that_is_not_found_keeps_its_note_open_for_a_day(stage, hours, stays):
+@pytest.mark.parametrize(("days", "stays"), [(0, True), (29, True), (31, False)])
+def test_a_run_that_is_not_found_keeps_its_note_open_for_a_month(stage, days, stays):
     on = stage({"gone": True})
-    on.leave_open("clr_0", hours=hours)
+    on.leave_open("clr_0", hours=24 * days)
     assert on.settle() == []
     assert bool(on.prefect.notes) == stays
 

@@ -39,6 +39,8 @@ def test_setup_leads_to_a_sweep_that_runs_and_check_says_so(account):
     assert "Completed, Cancelled 3 of 3 stale classify runs" in after
     for about in ("Extend", "Workspace", "Clock", "Prefect", "Block", "Last sweep"):
         assert f"ok    {about:<12}" in after
+    account.api.patch("/work_pools/extend", json={"is_paused": True}).raise_for_status()
+    assert 'the work pool "extend" is paused' in told(account.type("prefect-extend-ai", "check"), 0)
     assert KEY not in json.dumps([account.deployment(SWEEP), run])
 
 
@@ -57,13 +59,20 @@ def test_setup_again_keeps_what_is_there_and_what_is_paused(account):
 def test_a_block_that_differs_is_overwritten_only_when_somebody_says_so(account):
     block = ("prefect-extend-ai", "setup", "--block-only")
     told(account.type(*block), 0)
-    other = {"EXTEND_WORKSPACE_ID": "ws_2"}
-    assert "differs from EXTEND_* in workspace_id: --yes overwrites it" in told(account.type(*block, **other), 1)
+    other = {"EXTEND_REQUESTS_PER_SECOND": "7"}
+    assert "differs from EXTEND_* in requests_per_second: --yes overwrites it" in told(account.type(*block, **other), 1)
     assert answered(account, b"n\n", *block, **other) == 1
-    assert "EXTEND_* differs in workspace_id" in told(account.type("prefect-extend-ai", "check", **other), 1)
+    assert "EXTEND_* differs in requests_per_second" in told(account.type("prefect-extend-ai", "check", **other), 1)
     assert answered(account, b"y\n", *block, **other) == 0
     assert '"extend" is saved already' in told(account.type(*block, **other), 0)
-    assert '"extend" overwritten: workspace_id' in told(account.type(*block, "--yes"), 0)
+    assert '"extend" overwritten: requests_per_second' in told(account.type(*block, "--yes"), 0)
+
+
+def test_setup_saves_nothing_with_a_key_that_reads_nothing(account):
+    said = told(account.type("prefect-extend-ai", "setup", EXTEND_API_KEY="sk_mistyped-0815"), 1)
+    assert "nothing was saved, because Extend cannot be read with EXTEND_*: HTTP 401" in said
+    assert "sk_mistyped-0815" not in said
+    assert account.api.post("/block_documents/filter", json={}).json() == []
 
 
 def answered(account, answer, command, *words, **environment):

@@ -63,7 +63,7 @@ def test_a_key_of_ones_own_is_not_repeated(capsys):
     world = World.populated(runs=2, stuck=2)
     _announce("http://127.0.0.1:1", world, ["classify"], "sk_my_own_secret", None)
     said = capsys.readouterr().out
-    assert "the key you gave" in said
+    assert "$KEY" in said
     assert "sk_my_own_secret" not in said
     assert "2 runs, 2 stuck" in said
 
