@@ -447,13 +447,37 @@ def test_a_report_begins_with_what_happened_and_whether_a_person_is_needed():
     assert "What to do next" not in page_of(report)
 
 
+STILL_THERE = (Outcome.UNCONFIRMED, Outcome.REFUSED)
+"""Outcomes of runs that were asked to be cancelled, and are not."""
+
+
 @pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if outcome.needs_attention])
-def test_a_report_with_an_open_end_says_what_to_do_and_has_a_note_for_the_vendor(outcome):
-    page = page_of(report_of([cancellation(outcome, request_ids=["req_1", "req_2"]), cancellation()]))
+def test_a_report_with_an_open_end_says_what_to_do_and_why(outcome):
+    page = page_of(report_of([cancellation(outcome, reason="Because of this."), cancellation()]))
     assert "A person is needed" in page.split("\n\n")[1]
-    assert "What to do next" in headings(page)
-    (note,) = blocks(page, "fence")
-    assert all(words in note.content for words in ("clr_Xy5", "req_1, req_2", outcome, "POST /classify_runs/ID/cancel"))
+    _, _, steps = page.partition("### What to do next")
+    assert "- clr_Xy5: Because of this." in steps.partition("###")[0]
+
+
+def test_no_more_than_some_reasons_stand_among_the_next_steps():
+    many = [cancellation(Outcome.ERROR, run_id=f"clr_{place}") for place in range(13)]
+    steps = page_of(report_of(many)).partition("### What to do next")[2].partition("###")[0]
+    assert steps.count("- clr_") == 10
+    assert "- and 3 more" in steps
+
+
+def test_what_stopped_a_sweep_early_is_the_first_of_the_next_steps():
+    page = page_of(report_of([cancellation()], trouble="HTTP 401: check the API key"))
+    assert "**stopped early**: HTTP 401: check the API key" in page.partition("### What to do next")[2]
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_the_note_for_the_vendor_names_the_runs_that_were_asked_to_be_cancelled_and_are_not(outcome):
+    page = page_of(report_of([cancellation(outcome, request_ids=["req_1", "req_2"]), cancellation()]))
+    notes = blocks(page, "fence")
+    assert len(notes) == (1 if outcome in STILL_THERE else 0)
+    told = ("clr_Xy5", "req_1, req_2", outcome, "POST /classify_runs/ID/cancel")
+    assert all(words in note.content for note in notes for words in told)
 
 
 def test_a_refused_sweep_says_what_the_guard_said():
@@ -518,7 +542,7 @@ def test_nothing_from_outside_becomes_markup_in_a_report(run_id, reason, status,
     page = page_of(report, policy_lines=[(run_id, reason)])
     numbers, runs, rules = 4, 2, 1
     assert len(table_rows(page)) == numbers + runs + rules
-    assert len(blocks(page, "fence")) == (1 if outcome.needs_attention else 0)
+    assert len(blocks(page, "fence")) == (1 if outcome in STILL_THERE else 0)
     assert set(headings(page)) <= {report.headline, "What to do next", "Numbers", "Runs", "Rules"}
     assert links(page) == [FLOW_RUN]
     (image,) = inline(page, "image")
@@ -557,7 +581,7 @@ def test_a_table_has_the_same_scalars_in_each_row_and_attention_first():
         },
         {
             "run": "clr_1",
-            "outcome": "not found",
+            "outcome": "not_found",
             "age_minutes": "",
             "status": "",
             "reason": "",

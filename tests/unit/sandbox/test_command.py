@@ -9,9 +9,9 @@ import sys
 import httpx
 import pytest
 
+from prefect_extend_ai.cli import main
 from prefect_extend_ai.errors import ExtendInputError
 from prefect_extend_ai.sandbox import World
-from prefect_extend_ai.sandbox.__main__ import app
 from prefect_extend_ai.sandbox.command import _announce, sandbox
 
 MODULE = [sys.executable, "-m", "prefect_extend_ai.sandbox"]
@@ -70,7 +70,7 @@ def test_a_key_of_ones_own_is_not_repeated(capsys):
 
 def test_help_explains_troubles_and_shows_examples(capsys):
     with pytest.raises(SystemExit):
-        app(["--help"])
+        main(["sandbox", "--help"])
     said = capsys.readouterr().out
     for word in ("WHERE:WHICH:WHAT", "--requests-per-second", "reset-after@1-3", "--chaos", "outage=SECONDS"):
         assert word in said
