@@ -10,7 +10,7 @@ from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.flows.conduct import Plan, conduct, whole
 from prefect_extend_ai.report import SweepReport
 from prefect_extend_ai.runs import KindName, RunKind
-from prefect_extend_ai.staleness import AGE_BANDS, StalePolicy, check_filters, why_not_stale
+from prefect_extend_ai.staleness import AGE_BANDS, LONGEST_MINUTES, StalePolicy, check_filters, why_not_stale
 from prefect_extend_ai.sweep import Sweep
 from prefect_extend_ai.tasks.cancelling import survey_runs
 
@@ -29,7 +29,7 @@ def _flow_run_name() -> str:
 @flow(name="cancel-stale-runs", flow_run_name=_flow_run_name)
 async def cancel_stale_runs(
     credentials: ExtendCredentials,
-    max_processing_minutes: Annotated[int, Field(ge=1)] = 60,
+    max_processing_minutes: Annotated[int, Field(ge=1, le=LONGEST_MINUTES)] = 60,
     dry_run: bool = False,
     kind: KindName = "classify",
     policy: StalePolicy = DEFAULT_POLICY,

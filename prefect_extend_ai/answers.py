@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from prefect_extend_ai.errors import (
     ExtendServerError,
     ExtendUsageBlockedError,
 )
+from prefect_extend_ai.parsing import parse_json
 
 __all__ = ["Answer", "error_for", "http_date", "retry_after"]
 
@@ -138,8 +138,8 @@ def error_for(answer: Answer, *, names_workspace: bool = True) -> ExtendAPIError
 
 def _error_body(text: str) -> dict[str, Any]:
     try:
-        body = json.loads(text)
-    except (ValueError, RecursionError):
+        body = parse_json(text)
+    except ValueError:
         return {"message": text}
     if isinstance(body, dict) and isinstance(body.get("error"), dict):
         return dict(body["error"])

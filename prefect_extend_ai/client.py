@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from urllib.parse import quote
 
 from prefect_extend_ai.answers import Answer
 from prefect_extend_ai.errors import ExtendInputError, ExtendOddAnswerError
+from prefect_extend_ai.parsing import parse_json
 from prefect_extend_ai.runs import PROCESSING, KindName, Run, RunKind
 from prefect_extend_ai.transport import Transport
 
@@ -245,8 +245,8 @@ def _read_item(kind: RunKind, item: Any, read_at: datetime | None) -> Run | None
 def _read_list(answer: Answer) -> tuple[list[Any], str | None] | str:
     """The items of a listing and the token of its next page."""
     try:
-        body = json.loads(answer.text)
-    except (ValueError, RecursionError):
+        body = parse_json(answer.text)
+    except ValueError:
         return "not JSON"
     if not isinstance(body, dict) or not isinstance(body.get("data"), list):
         return "not a list of runs"

@@ -40,15 +40,16 @@ class Connections:
         read_timeout: float,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self.host = httpx.URL(base_url).host
+        url = httpx.URL(base_url)
+        self.host = url.host
         self._base_url = base_url
         self._auth = _Bearer(api_key)
         self._headers = headers
         self._timeout = httpx.Timeout(read_timeout, connect=connect_timeout)
         self._transport = transport
-        self._is_https = base_url.startswith("https:")
-        # Once for all of them: reading the certificates takes 20 ms.
-        self._tls = httpx.create_ssl_context() if self._is_https else False
+        self._is_plain = url.scheme == "http"
+        # Once for all of them: reading the certificates takes 20 ms. Where nothing is encrypted there are none.
+        self._tls = False if self._is_plain else httpx.create_ssl_context()
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._all: list[httpx.AsyncClient] = []
         self._free: list[httpx.AsyncClient] = []
@@ -76,7 +77,7 @@ class Connections:
             verify=self._tls,
             limits=httpx.Limits(max_connections=1),
             follow_redirects=False,
-            trust_env=self._is_https,
+            trust_env=not self._is_plain,
             transport=self._transport,
         )
         self._all.append(http)

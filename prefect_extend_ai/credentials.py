@@ -139,7 +139,8 @@ class ExtendCredentials(CredentialsBlock):
             return None
         if problem := _url_problem(value):
             raise ValueError(f"the base URL {problem}")
-        return value.rstrip("/")
+        # As httpx writes it: `HTTPS://API.Extend.ai` is no other address than `https://api.extend.ai`.
+        return str(httpx.URL(value)).rstrip("/")
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         # A block loaded with validate=False holds its key as a plain string.
@@ -268,6 +269,8 @@ def _url_problem(value: str) -> str | None:
         url = httpx.URL(value)
     except httpx.InvalidURL:
         return "is not an address: write it like https://api.extend.ai"
+    if url.port is not None and not 0 < url.port < 65536:
+        return "has a port that no address can have"
     if not url.host:
         return "names no host: write it like https://api.extend.ai"
     if url.scheme != "https" and not (url.scheme == "http" and _is_loopback(url.host)):

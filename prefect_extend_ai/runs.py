@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from prefect_extend_ai.errors import ExtendInputError, ExtendOddAnswerError
+from prefect_extend_ai.parsing import parse_json
 
 __all__ = [
     "CANCELLED",
@@ -172,15 +173,19 @@ class Run:
     def from_text(cls, kind: RunKind | str, text: str, read_at: datetime | None = None) -> Run:
         """Parse one run. Raises ExtendOddAnswerError for text that is not a JSON object with an id."""
         try:
-            raw = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            raw = parse_json(text)
+        except ValueError as error:
             raise ExtendOddAnswerError(f"not JSON ({type(error).__name__})", body=text) from None
         return cls._checked(RunKind(kind), raw, text, read_at)
 
     @classmethod
     def from_item(cls, kind: RunKind | str, raw: Any, read_at: datetime | None = None) -> Run:
         """Take one item of a listing. Raises ExtendOddAnswerError for anything but an object with an id."""
-        return cls._checked(RunKind(kind), raw, json.dumps(raw), read_at)
+        try:
+            text = json.dumps(raw)
+        except RecursionError:
+            raise ExtendOddAnswerError("JSON that nests too deep") from None
+        return cls._checked(RunKind(kind), raw, text, read_at)
 
     @classmethod
     def _checked(cls, kind: RunKind, raw: Any, text: str, read_at: datetime | None) -> Run:
@@ -229,8 +234,8 @@ class Run:
     @property
     def processor_id(self) -> str | None:
         """The id of the run's classifier, extractor, splitter or workflow; None for an inline config."""
-        processor = self.raw.get(self.kind.processor) if self.kind.processor else None
-        found = processor.get("id") if isinstance(processor, dict) else None
+        processor = self._processor
+        found = processor.get("id") if isinstance(processor, dict) else processor
         return found if isinstance(found, str) else None
 
     @property
@@ -238,6 +243,12 @@ class Run:
         """What the run's creator attached to it; empty where there is none."""
         found = self.raw.get("metadata")
         return found if isinstance(found, dict) else {}
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether metadata and processor are of the kind the API documents: holds and exceptions stand in them."""
+        metadata = self.raw.get("metadata")
+        return isinstance(metadata, dict | None) and isinstance(self._processor, dict | str | None)
 
     @property
     def file_names(self) -> list[str]:
@@ -263,6 +274,10 @@ class Run:
     def dashboard_url(self) -> str | None:
         """Where people look at the run in Extend's dashboard."""
         return self._text("dashboardUrl")
+
+    @property
+    def _processor(self) -> Any:
+        return self.raw.get(self.kind.processor) if self.kind.processor else None
 
     def _of_files(self, field: str) -> list[str]:
         listed = self.raw.get("files")

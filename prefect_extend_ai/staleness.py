@@ -17,6 +17,7 @@ from prefect_extend_ai.runs import PROCESSING, Run, RunKind
 
 __all__ = [
     "AGE_BANDS",
+    "LONGEST_MINUTES",
     "Exempt",
     "StalePolicy",
     "age_band",
@@ -36,9 +37,12 @@ OUTAGE_FROM = 20
 CLOCK_GRAIN = timedelta(seconds=2)
 """HTTP dates are cut to whole seconds, so a run changed just now may seem to lie that far in the future."""
 
+LONGEST_MINUTES = 5_256_000
+"""Ten years: a longer limit is a slip of the hand, and longer still no clock can tell."""
+
 # A blank id or filter is a mistake in somebody's script, and must never come to mean "all".
 Filled = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Minutes = Annotated[int, Field(ge=1)]
+Minutes = Annotated[int, Field(ge=1, le=LONGEST_MINUTES)]
 
 
 class StalePolicy(BaseModel):
@@ -97,6 +101,7 @@ class StalePolicy(BaseModel):
     confirm_seconds: int = Field(
         default=60,
         ge=1,
+        le=3600,
         title="Confirm within (seconds)",
         description="How long to wait for an accepted cancel to take before the run is called unconfirmed.",
     )
@@ -136,6 +141,7 @@ _WORDS = {
     Exempt.HELD: "held: its metadata has {policy.hold_key}",
     Exempt.NO_TIMESTAMP: "it no longer says when it last changed",
     Exempt.FUTURE_TIMESTAMP: "its times lie in the future",
+    Exempt.UNREADABLE: "its metadata or its processor cannot be read, so it may be held",
 }
 
 
@@ -160,17 +166,22 @@ def assess(
     """
     if run.status != PROCESSING:
         return Exempt.OTHER_STATUS
+    if not run.is_readable:
+        return Exempt.UNREADABLE
     updated_at = run.updated_at or updated_at
     if updated_at is None:
         return Exempt.NO_TIMESTAMP
     created_at = run.created_at or created_at
-    if max(updated_at, created_at or updated_at) > now + CLOCK_GRAIN:
+    if max(updated_at, created_at or updated_at) - now > CLOCK_GRAIN:
         return Exempt.FUTURE_TIMESTAMP
     stale = now - updated_at > _limit(run, max_processing_minutes, policy)
     if policy.max_total_minutes is not None and created_at is not None:
         stale = stale or now - created_at > timedelta(minutes=policy.max_total_minutes)
-    if not stale:
-        return Exempt.TOO_YOUNG
+    return _left_out(run, policy) if stale else Exempt.TOO_YOUNG
+
+
+def _left_out(run: Run, policy: StalePolicy) -> Exempt | None:
+    """Why `policy` leaves a run alone that is old enough."""
     if run.processor_id in policy.except_processors:
         return Exempt.EXCEPT_PROCESSOR
     if policy.only_processors and run.processor_id not in policy.only_processors:
@@ -204,6 +215,8 @@ def why_not_at_all(run: Run, policy: StalePolicy) -> str | None:
     """Why a run that somebody named must not be cancelled, whatever its age; None where it may."""
     if run.status not in run.kind.cancellable:
         return _WORDS[Exempt.OTHER_STATUS].format(run=run)
+    if not run.is_readable:
+        return _WORDS[Exempt.UNREADABLE]
     return _WORDS[Exempt.HELD].format(policy=policy) if is_held(run, policy) else None
 
 

@@ -97,7 +97,7 @@ class Sweep:
 
     def __post_init__(self) -> None:
         self._slots = asyncio.Semaphore(self.concurrency)
-        # More than four at once do not help Prefect's API, which takes 12 to 15 ms for each.
+        # So many are made ready at once: rendering takes a thread, and the ledger writes one after the other.
         self._writers = asyncio.Semaphore(4)
 
     async def settle(self) -> list[Cancellation]:

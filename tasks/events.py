@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from prefect.events import emit_event
 
+from prefect_extend_ai.rendering import address
 from prefect_extend_ai.report import Cancellation, Outcome, SweepReport
 from prefect_extend_ai.runs import RunKind
 
@@ -29,7 +30,7 @@ def emit_cancelled(kind: RunKind, cancellation: Cancellation) -> None:
             "kind": kind.value,
             "outcome": cancellation.outcome.value,
             "age_minutes": round(cancellation.age_minutes, 1) if cancellation.age_minutes is not None else None,
-            "dashboard_url": cancellation.dashboard_url,
+            "dashboard_url": address(cancellation.dashboard_url),
             "record": str(cancellation.record) if cancellation.record else None,
         },
     )

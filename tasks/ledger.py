@@ -97,6 +97,9 @@ class PrefectLedger:
         self.rule = rule
         self._artifacts: dict[UUID, UUID] = {}
         self._deletes: set[asyncio.Task[None]] = set()
+        # One write after another: four at once can block a server on SQLite for the minute that Prefect's client waits,
+        # after which it sends them all again.
+        self._writing = asyncio.Lock()
 
     async def open(self, run_ids: Sequence[str]) -> Note:
         """Write ahead. Raises RecordError when Prefect does not take the note."""
@@ -207,7 +210,8 @@ class PrefectLedger:
         # Gone already, by a sweep at the same time or by a delete whose answer was lost, is what is wanted.
         with contextlib.suppress(ObjectNotFound):
             try:
-                await self.client.delete_artifact(artifact_id)
+                async with self._writing:
+                    await self.client.delete_artifact(artifact_id)
             except (httpx.HTTPError, OSError) as error:
                 logger.warning("A note could not be closed, and the next sweep will: %s", _first_line(error))
 
@@ -224,7 +228,8 @@ class PrefectLedger:
 
     async def write(self, **facts: Any) -> Artifact:
         """Create an artifact of these fields. Raises RecordError when Prefect does not take it."""
-        return await self._asked("nothing can be recorded", self.client.create_artifact(ArtifactCreate(**facts)))
+        async with self._writing:
+            return await self._asked("nothing can be recorded", self.client.create_artifact(ArtifactCreate(**facts)))
 
     async def _read(self, wanted: ArtifactFilter) -> list[Artifact]:
         artifacts: list[Artifact] = []

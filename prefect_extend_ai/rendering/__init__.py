@@ -4,12 +4,13 @@ Pure functions. Whatever comes from outside (ids, names, reasons, links, the run
 it cannot break out of a table or a fence, nor become a link, a picture or HTML where it is shown.
 """
 
-from prefect_extend_ai.rendering.inert import escape, fence, link, unmarked, visible
+from prefect_extend_ai.rendering.inert import address, escape, fence, link, unmarked, visible
 from prefect_extend_ai.rendering.json_text import pretty_json
 from prefect_extend_ai.rendering.records import record_page, record_title, shared_record_page
 from prefect_extend_ai.rendering.reports import report_page, report_table
 
 __all__ = [
+    "address",
     "escape",
     "fence",
     "link",

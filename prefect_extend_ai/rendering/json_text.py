@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from prefect_extend_ai.parsing import TOKEN
 from prefect_extend_ai.rendering.inert import HIDDEN
 
 __all__ = ["pretty_json"]
@@ -12,9 +13,6 @@ LAID_OUT_LIMIT = 1_000_000
 """Characters. Beyond it nobody reads, and indenting can multiply the size: Prefect Cloud takes 5 MiB a request."""
 DEEPEST = 20
 """Levels that are indented; deeper ones share the last indentation."""
-
-# A string, a mark, or a bare literal. Every character but white space belongs to one, so nothing is dropped.
-_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 
 
 def pretty_json(text: str) -> str:
@@ -32,7 +30,7 @@ def _laid_out(text: str) -> str:
     breaks = ["\n" + "  " * level for level in range(DEEPEST + 1)]
     pieces: list[str] = []
     depth, before = 0, ""
-    for piece in _TOKEN.findall(text):
+    for piece in TOKEN.findall(text):
         if piece in "}]":
             depth = max(depth - 1, 0)
             if before not in ("{", "["):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 
 import httpx
+import pytest
 from pydantic import SecretStr
 
 from prefect_extend_ai.connections import CONNECTIONS, Connections
@@ -19,6 +21,15 @@ def connections():
         read_timeout=1,
         transport=httpx.MockTransport(lambda request: httpx.Response(200, json=dict(request.headers))),
     )
+
+
+@pytest.mark.parametrize("base_url", ["https://localhost", "HTTPS://localhost", "Https://localhost"])
+async def test_a_certificate_is_always_asked_for(base_url):
+    pool = Connections(base_url, SecretStr("sk_secret-4711"), {}, connect_timeout=1, read_timeout=1)
+    async with pool.one() as http:
+        context = http._transport._pool._ssl_context
+        assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+    await pool.aclose()
 
 
 async def test_two_requests_at_once_never_share_a_connection_and_the_next_takes_the_latest():

@@ -60,6 +60,7 @@ def test_each_region_has_its_address(region, url):
     [
         ("https://extend.bank.example", "https://extend.bank.example"),
         ("https://gateway.example:8443/extend/", "https://gateway.example:8443/extend"),
+        ("HTTPS://Extend.Bank.example/", "https://extend.bank.example"),
         ("http://localhost:8765", "http://localhost:8765"),
         ("http://127.0.0.1:8765/", "http://127.0.0.1:8765"),
         ("http://127.8.9.1", "http://127.8.9.1"),
@@ -103,6 +104,7 @@ ASTERISKS = r"asterisks.*Prefect keeps.*retried from the UI.*deployment.*saved b
         ({"base_url": "https://"}, "names no host"),
         ({"base_url": "https:///path"}, "names no host"),
         ({"base_url": "https://h:port"}, "is not an address"),
+        ({"base_url": "http://127.0.0.1:99999"}, "a port"),
         ({"base_url": "https://user:geheim@h"}, "user name"),
         ({"base_url": "https://geheim@h"}, "user name"),
         ({"base_url": "https://h/?key=geheim"}, "a query"),

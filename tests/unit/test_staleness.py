@@ -312,3 +312,31 @@ def test_every_age_lies_in_a_band_and_older_is_never_in_a_younger_one(minutes, l
     band = AGE_BANDS.index(age_band(timedelta(minutes=minutes), span))
     assert band <= AGE_BANDS.index(age_band(timedelta(minutes=minutes + 1), span))
     assert (band <= 1) == (minutes <= limit)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"metadata": '{"prefect_hold": true}'}, {"metadata": ["prefect_hold"]}, {"metadata": 0}, {"classifier": ["cl_1"]}],
+)
+def test_a_run_that_may_be_held_or_excepted_for_all_one_can_read_is_left_alone(fields):
+    run = a_run(**fields)
+    assert verdict(run) is Exempt.UNREADABLE
+    assert "cannot be read" in why_not_at_all(run, StalePolicy())
+    assert "cannot be read" in why_not_stale(run, Target("clr_1"), 60, StalePolicy())
+
+
+def test_a_processor_named_by_its_id_alone_is_excepted_by_it():
+    assert verdict(a_run(classifier="cl_1"), StalePolicy(except_processors=["cl_1"])) is Exempt.EXCEPT_PROCESSOR
+
+
+@pytest.mark.parametrize("now", [datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)])
+def test_a_clock_at_the_end_of_time_is_a_clock_all_the_same(now):
+    found = assess(a_run(), now=now, max_processing_minutes=60, policy=StalePolicy())
+    assert found is (None if now > NOW else Exempt.FUTURE_TIMESTAMP)
+
+
+@pytest.mark.parametrize("name", ["max_total_minutes", "max_sweep_minutes", "confirm_seconds"])
+@pytest.mark.parametrize("value", [10**15, 10**400])
+def test_a_limit_that_no_clock_can_tell_is_refused(name, value):
+    with pytest.raises(ValidationError):
+        StalePolicy(**{name: value})
