@@ -18,7 +18,7 @@ from prefect_extend_ai.report import Cancellation, Outcome, SweepReport
 from prefect_extend_ai.runs import Run
 from prefect_extend_ai.staleness import StalePolicy
 from prefect_extend_ai.survey import Target
-from prefect_extend_ai.sweep import ONE_RECORD_EACH, Sweep, batches
+from prefect_extend_ai.sweep import Sweep, batches, runs_a_record
 from prefect_extend_ai.tasks.cancelling import cancel_batch, settle_earlier_sweeps
 from prefect_extend_ai.tasks.events import emit_cancelled, emit_sweep
 from prefect_extend_ai.tasks.ledger import PrefectLedger, prefect_ledger
@@ -132,7 +132,7 @@ async def _run(
 
 
 async def _cancel(sweep: Sweep, targets: list[Target]) -> list[Cancellation]:
-    sweep.shared_records = len(targets) > ONE_RECORD_EACH
+    sweep.runs_a_record = runs_a_record(len(targets))
     in_hand = asyncio.Semaphore(BATCHES_AT_ONCE)
 
     async def one(batch: Sequence[Target]) -> list[Cancellation]:

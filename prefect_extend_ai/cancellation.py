@@ -1,86 +1,53 @@
 """One run: check it, cancel it, confirm it, and say truthfully what became of it.
 
-A cancel that was answered with success is a request, not a fact; one that was refused or lost may have taken
-effect all the same. So only a read of the run decides: `next_step` is that decision, pure, over what was read
-and what was tried; `cancel_one` is the thin driver around it.
+What a read means is decided in `steps`; `cancel_one` is the driver around it. Each cancel leaves right after a read
+that said that it should, and what came of it is told by a read again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from uuid import UUID
 
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import (
-    ExtendAPIError,
     ExtendAuthError,
     ExtendError,
     ExtendNotFoundError,
+    ExtendNotSentError,
     ExtendPermissionError,
     ExtendRateLimitError,
     ExtendRefusedError,
+    ExtendTransportError,
     ExtendUsageBlockedError,
     SharedLimitError,
 )
 from prefect_extend_ai.report import Cancellation, Outcome
-from prefect_extend_ai.runs import CANCELLED, Run, RunKind
-from prefect_extend_ai.stop import Stop
+from prefect_extend_ai.runs import Run, RunKind
+from prefect_extend_ai.steps import Answered, Step, Tried, ended, next_step
+from prefect_extend_ai.stop import GivenUp, Stop, unless
 from prefect_extend_ai.survey import Target
 
-__all__ = ["MAX_POSTS", "Answered", "Settled", "Step", "Tried", "cancel_one", "next_step"]
+__all__ = ["ACCOUNT_ERRORS", "FIRST_PAUSE", "LONGEST_PAUSE", "Settled", "cancel_one"]
 
-MAX_POSTS = 4
-"""How often a cancel is sent for one run, each time after a read that said PROCESSING and stale."""
+FRESH_SECONDS = 10.0
+"""How old a check may be when its cancel leaves; one that waited longer for its turn is preceded by another check."""
 
-REFUSAL_READS = 3
-"""How many reads in progress after a refusal make it final: a read may lag behind the end that it was refused for."""
+TURN_SECONDS = 120.0
+"""Seconds from a run's first check after which it is left for the next sweep, where no cancel could leave by then."""
+
+LAST_READ_SECONDS = 5.0
+"""What the last read of a stopped sweep may take."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
 """Seconds between reads that wait for an accepted cancel to take: doubling from the first to the longest."""
 
 ACCOUNT_ERRORS = (ExtendAuthError, ExtendPermissionError, ExtendUsageBlockedError, SharedLimitError)
 """Errors that every further call would meet too: they stop the whole sweep."""
-
-
-class Answered(enum.Enum):
-    """What came of the last cancel that was sent."""
-
-    ACCEPTED = enum.auto()
-    REFUSED = enum.auto()
-    LOST = enum.auto()
-    """No answer, a 5xx or an odd one: it may or may not have taken effect."""
-
-
-class Step(enum.Enum):
-    """What to do next with a run that has not ended."""
-
-    CANCEL = enum.auto()
-    WAIT = enum.auto()
-
-
-@dataclass(slots=True)
-class Tried:
-    """What was tried for one run so far."""
-
-    posts: int = 0
-    last: Answered | None = None
-    may_have_taken: bool = False
-    """Whether any cancel of ours may have taken effect."""
-    reads_since: int = 0
-    """Reads that found the run in progress since the last cancel."""
-    problems: list[str] = field(default_factory=list)
-    request_ids: list[str] = field(default_factory=list)
-
-    def note(self, error: ExtendError) -> None:
-        """Remember an error for the report."""
-        self.problems.append(str(error))
-        if isinstance(error, ExtendAPIError) and error.request_id:
-            self.request_ids.append(error.request_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,42 +67,6 @@ class Settled:
     def recorded_in(self, record: UUID | None) -> Cancellation:
         """The outcome, with the artifact that holds the final object."""
         return self.cancellation.model_copy(update={"record": record})
-
-
-def next_step(run: Run, tried: Tried, spare: str | None, *, late: bool = False) -> Outcome | Step:
-    """What a fresh read means, given what was tried: an outcome, or the next step.
-
-    Args:
-        run: the run as just read.
-        tried: what was tried before this read.
-        spare: why no cancel may go out for the run as just read, None where one may.
-        late: whether the run's deadline has passed.
-    """
-    if run.is_terminal:
-        return ended(run, ours=tried.may_have_taken)
-    if tried.last is Answered.REFUSED and not tried.may_have_taken:
-        if tried.reads_since < REFUSAL_READS and not late:
-            return Step.WAIT
-        return Outcome.REFUSED if run.status in run.kind.cancellable else Outcome.ERROR
-    if late:
-        return Outcome.UNCONFIRMED
-    if tried.last in (Answered.ACCEPTED, Answered.REFUSED) or tried.posts >= MAX_POSTS:
-        return Step.WAIT
-    if spare is not None:
-        return Step.WAIT if tried.may_have_taken else Outcome.SPARED
-    return Step.CANCEL
-
-
-def ended(run: Run, *, ours: bool) -> Outcome:
-    """The outcome of a run that has ended; `ours` where a cancel of ours may be why.
-
-    FAILED with ABORTED after our request counts as cancelled: the vendor describes ABORTED as "aborted by the user".
-    """
-    if run.status == CANCELLED:
-        return Outcome.CANCELLED if ours else Outcome.ALREADY_CANCELLED
-    if ours and run.was_aborted:
-        return Outcome.CANCELLED
-    return Outcome.FINISHED_FIRST
 
 
 async def cancel_one(
@@ -165,49 +96,75 @@ async def cancel_one(
         clock: seconds, monotonic.
         sleep: waits so many seconds.
     """
-    case = _Case(client, kind, target, spare, stop)
+    case = _Case(client, kind, target, spare=spare, stop=stop, clock=clock)
     async with slot:
         if stop.reason is not None:
             return case.settled(Outcome.DEFERRED)
-        step = await case.read()
-        if step is Step.CANCEL:
-            step = await case.cancel()
+        step = await case.check_and_cancel()
     deadline = clock() + confirm_seconds
     pause = FIRST_PAUSE
     while not isinstance(step, Outcome):
         await sleep(max(min(pause, min(deadline, stop.deadline) - clock()), 0))
         pause = min(pause * 2, LONGEST_PAUSE)
-        step = await case.read(late=clock() >= min(deadline, stop.deadline))
-        if step is Step.CANCEL:
-            step = await case.cancel()
+        step = await case.check_and_cancel(lambda: clock() >= min(deadline, stop.deadline))
     return case.settled(step)
 
 
 class _Case:
-    """What is known of one run while it is being cancelled."""
+    """What is known of one run while it is being cancelled; the gate that its cancels pass."""
 
     def __init__(
         self,
         client: ExtendClient,
         kind: RunKind,
         target: Target,
+        *,
         spare: Callable[[Run, Target], str | None],
         stop: Stop,
+        clock: Callable[[], float],
     ) -> None:
         self.client = client
         self.kind = kind
         self.target = target
         self.spare = spare
         self.stop = stop
+        self.clock = clock
+        self.give_up_at = clock() + TURN_SECONDS
+        self.checked_at = clock()
+        self.away = False
         self.tried = Tried()
         self.latest: Run | None = None
         self.age_minutes = target.age_minutes
         self.spared_because: str | None = None
 
+    async def check_and_cancel(self, is_late: Callable[[], bool] = lambda: False) -> Outcome | Step:
+        """Read the run, and cancel it where it still has to be; again, while the check grows old before the cancel."""
+        step = await self.read(late=is_late())
+        while step is Step.CANCEL:
+            step = await self.cancel()
+            if step is Step.CHECK:
+                step = self._not_sent() or await self.read(late=is_late())
+        return step
+
+    def leaving(self) -> None:
+        """Let a cancel leave, or raise ExtendNotSentError: the gate's way out."""
+        if self.stop.reason is not None or self.clock() - self.checked_at > FRESH_SECONDS:
+            raise ExtendNotSentError("not sent: the sweep was stopped, or the run's check was too long ago")
+        self.away = True
+
+    def back(self) -> None:
+        """The gate's way back."""
+        self.away = False
+
     async def read(self, *, late: bool = False) -> Outcome | Step:
         """Read the run and decide."""
         try:
-            self.latest = await self.client.get_run(self.target.run_id, self.kind)
+            self.latest = await unless(self._no_time_to_read, self.client.get_run(self.target.run_id, self.kind))
+        except GivenUp:
+            if not self.tried.posts:
+                return Outcome.DEFERRED
+            self._problem(ExtendTransportError("the sweep was stopped before a last read came"))
+            return Outcome.UNCONFIRMED if self.tried.may_have_taken else Outcome.ERROR
         except ExtendNotFoundError as error:
             self._problem(error)
             return Outcome.NOT_FOUND
@@ -216,6 +173,7 @@ class _Case:
             if self.tried.posts and not late and not isinstance(error, ACCOUNT_ERRORS):
                 return Step.WAIT
             return Outcome.UNCONFIRMED if self.tried.may_have_taken else Outcome.ERROR
+        self.checked_at = self.clock()
         if self.tried.posts:
             self.tried.reads_since += 1
         elif self.age_minutes is None and not self.latest.is_terminal:
@@ -224,29 +182,33 @@ class _Case:
         return next_step(self.latest, self.tried, self.spared_because, late=late)
 
     async def cancel(self) -> Outcome | Step:
-        """Send one cancel, right after a read that asked for it."""
+        """Send one cancel, right after a read that asked for it; Step.CHECK where it could not leave soon enough."""
         if self.stop.reason is not None:
-            return Step.WAIT if self.tried.may_have_taken else Outcome.DEFERRED
+            return self._not_sent() or Step.WAIT
         tried = self.tried
-        tried.posts += 1
-        tried.reads_since = 0
+        self.away = False
         try:
-            answer = await self.client.cancel_run(self.target.run_id, self.kind)
+            answer = await unless(
+                self._no_time_to_cancel, self.client.cancel_run(self.target.run_id, self.kind, gate=self)
+            )
+        except (ExtendNotSentError, GivenUp):
+            if not self.away:
+                return Step.CHECK
+            self._lost(ExtendTransportError("the sweep was stopped before the answer came"))
+            return Step.WAIT
         except (*ACCOUNT_ERRORS, ExtendRateLimitError) as error:
             # Nothing was done, and nothing will be by asking again.
             self._problem(error)
+            tried.posts += 1
             return Step.WAIT if tried.may_have_taken else Outcome.ERROR
         except (ExtendRefusedError, ExtendNotFoundError) as error:
             self._problem(error)
-            tried.last = Answered.REFUSED
+            tried.sent(Answered.REFUSED)
             return Step.WAIT
         except ExtendError as error:
-            self._problem(error)
-            tried.last = Answered.LOST
-            tried.may_have_taken = True
+            self._lost(error)
             return Step.WAIT
-        tried.last = Answered.ACCEPTED
-        tried.may_have_taken = True
+        tried.sent(Answered.ACCEPTED)
         # An answer that says less than the read before it is no final object: the next read is.
         if self.latest is None or not answer.is_terminal or not self.latest.raw.keys() <= answer.raw.keys():
             return Step.WAIT
@@ -267,6 +229,24 @@ class _Case:
         )
         # Not found is no end either: a read may miss a run that is there, and a later one may find how it ended.
         return Settled(cancellation, final, open=self.tried.may_have_taken and final is None)
+
+    def _no_time_to_read(self) -> bool:
+        if self.tried.posts:
+            return self.clock() >= self.stop.deadline + LAST_READ_SECONDS
+        return self.stop.reason is not None
+
+    def _no_time_to_cancel(self) -> bool:
+        return self.clock() >= self.stop.deadline if self.away else self.stop.reason is not None
+
+    def _not_sent(self) -> Outcome | None:
+        """The outcome of a run for which no cancel could leave; None where one has left, or still may."""
+        if self.tried.posts or (self.stop.reason is None and self.clock() < self.give_up_at):
+            return None
+        return Outcome.DEFERRED
+
+    def _lost(self, error: ExtendError) -> None:
+        self._problem(error)
+        self.tried.sent(Answered.LOST)
 
     def _problem(self, error: ExtendError) -> None:
         self.tried.note(error)
@@ -297,6 +277,6 @@ class _Case:
             case Outcome.REFUSED:
                 return f"Extend refuses the cancel and the run is still {status}: {problem}"
             case Outcome.DEFERRED:
-                return self.stop.reason or "left for the next sweep"
+                return self.stop.reason or f"Extend's rate limit let no cancel leave within {TURN_SECONDS:.0f} s"
             case _:
                 return f"{problem}; {sent if self.tried.posts else 'no cancel was sent'}"

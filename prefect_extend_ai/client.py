@@ -14,7 +14,7 @@ from prefect_extend_ai.answers import Answer
 from prefect_extend_ai.errors import ExtendInputError, ExtendOddAnswerError
 from prefect_extend_ai.parsing import parse_json
 from prefect_extend_ai.runs import PROCESSING, KindName, Run, RunKind
-from prefect_extend_ai.transport import Transport
+from prefect_extend_ai.transport import Gate, Transport
 
 __all__ = ["ExtendClient", "Page", "check_run_id"]
 
@@ -72,13 +72,20 @@ class ExtendClient:
         answer = await self._transport.get(self._path(kind, run_id))
         return self._run(answer, kind, run_id)
 
-    async def cancel_run(self, run_id: str, kind: RunKind | KindName = RunKind.CLASSIFY) -> Run:
+    async def cancel_run(
+        self, run_id: str, kind: RunKind | KindName = RunKind.CLASSIFY, *, gate: Gate | None = None
+    ) -> Run:
         """Ask Extend to cancel one run; the run as the API answers.
 
         A success is a request that was taken, not a cancelled run: look at the run's status, and read it again.
+
+        Args:
+            run_id: the run.
+            kind: its kind.
+            gate: what the request passes each time that it leaves; it leaves again after a 429.
         """
         kind = self._ready(kind)
-        answer = await self._transport.post(f"{self._path(kind, run_id)}/cancel")
+        answer = await self._transport.post(f"{self._path(kind, run_id)}/cancel", gate)
         return self._run(answer, kind, run_id)
 
     def iter_pages(

@@ -3,6 +3,7 @@
 ExtendError
 ├── ExtendInputError            bad input, found before any request was sent (also a ValueError)
 ├── ExtendTransportError        no answer: connection, TLS, time-out
+│   └── ExtendNotSentError          no answer, because the request was never sent
 ├── ExtendAPIError              an answer that is no success: status, code, message, request_id
 │   ├── ExtendAuthError             401  the key is wrong, expired or revoked
 │   ├── ExtendPermissionError       403  the key may not do this
@@ -14,6 +15,7 @@ ExtendError
 │   └── ExtendOddAnswerError        not the JSON that was asked for: HTML, empty, a list, a redirect
 ├── SharedLimitError            the rate limit that workers share could not be asked; nothing was sent
 ├── RecordError                 Prefect could not be written to or read from
+│   └── RecordRefusedError          Prefect does not take this record as it is (too large); it may take others
 └── SweepFailed                 a sweep ended with something a person must look at: .report
     └── SweepRefused                a guard refused the sweep; nothing was cancelled
 """
@@ -31,6 +33,7 @@ __all__ = [
     "ExtendError",
     "ExtendInputError",
     "ExtendNotFoundError",
+    "ExtendNotSentError",
     "ExtendOddAnswerError",
     "ExtendPermissionError",
     "ExtendRateLimitError",
@@ -39,6 +42,7 @@ __all__ = [
     "ExtendTransportError",
     "ExtendUsageBlockedError",
     "RecordError",
+    "RecordRefusedError",
     "SharedLimitError",
     "SweepFailed",
     "SweepRefused",
@@ -58,6 +62,10 @@ class ExtendInputError(ExtendError, ValueError):
 
 class ExtendTransportError(ExtendError):
     """The request got no answer: it may or may not have reached Extend."""
+
+
+class ExtendNotSentError(ExtendTransportError):
+    """The request was never sent: its turn did not come in time, or it was not wanted any more."""
 
 
 class ExtendAPIError(ExtendError):
@@ -148,6 +156,10 @@ class SharedLimitError(ExtendError):
 
 class RecordError(ExtendError):
     """Prefect could not be written to or read from, so nothing more is cancelled: no record, no cancel."""
+
+
+class RecordRefusedError(RecordError):
+    """Prefect does not take this record as it is, however often it is sent: it is too large, say."""
 
 
 class SweepFailed(ExtendError):

@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from prefect_extend_ai.errors import ExtendError
 
-__all__ = ["Stop"]
+__all__ = ["GivenUp", "Stop", "unless"]
+
+LOOK_EVERY = 0.5
+"""Seconds between looks whether to give up."""
+
+T = TypeVar("T")
+
+
+class GivenUp(Exception):  # no error: it never leaves a sweep
+    """What was waited for is not wanted any more, and was called off."""
+
+
+async def unless(give_up: Callable[[], bool], doing: Awaitable[T]) -> T:
+    """The result of `doing`, which is called off once `give_up` says so; that raises GivenUp."""
+    task = asyncio.ensure_future(doing)
+    try:
+        while not (await asyncio.wait({task}, timeout=LOOK_EVERY))[0]:
+            if give_up():
+                raise GivenUp
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+    return await task
 
 
 class Stop:

@@ -23,7 +23,7 @@ from prefect_extend_ai.staleness import (
     shortest_limit,
     too_many,
 )
-from prefect_extend_ai.stop import Stop
+from prefect_extend_ai.stop import GivenUp, Stop, unless
 
 __all__ = ["Survey", "Target", "take_survey"]
 
@@ -114,7 +114,9 @@ async def take_survey(
     check_filters(kind, policy)
     survey = Survey()
     seen: set[str] = set()
-    async for page, now in _pages(client, kind, max_processing_minutes, policy):
+    pages = _pages(client, kind, max_processing_minutes, policy)
+    while (found := await _next(pages, stop)) is not None:
+        page, now = found
         survey.now = now
         survey.listed += page.unreadable
         survey.exempt[Exempt.UNREADABLE] += page.unreadable
@@ -132,13 +134,27 @@ async def take_survey(
                     keep(run)
             else:
                 survey.exempt[exempt] += 1
-        if stop is not None and stop.reason is not None:
-            return Survey(unfinished=stop.reason)
+    if stop is not None and stop.reason is not None:
+        return Survey(unfinished=stop.reason)
     survey.stale.sort(key=lambda target: (-(target.age_minutes or 0), target.run_id))
     survey.exempt = +survey.exempt
     survey.refusal = too_many(len(survey.stale), policy)
     survey.refusal = survey.refusal or await _outage(client, kind, survey, max_processing_minutes, policy)
     return survey
+
+
+async def _next(pages: AsyncIterator[tuple[Page, datetime]], stop: Stop | None) -> tuple[Page, datetime] | None:
+    """The next page; None where there is none, or where it is not wanted any more."""
+
+    async def read() -> tuple[Page, datetime] | None:
+        return await anext(pages, None)
+
+    if stop is None:
+        return await read()
+    try:
+        return await unless(lambda: stop.reason is not None, read()) if stop.reason is None else None
+    except GivenUp:
+        return None
 
 
 def _exemption(run: Run, now: datetime, max_processing_minutes: int, policy: StalePolicy) -> Exempt | None:

@@ -20,17 +20,17 @@ from prefect_extend_ai.cancellation import (
     LONGEST_PAUSE,
     Settled,
     cancel_one,
-    ended,
 )
 from prefect_extend_ai.client import ExtendClient
-from prefect_extend_ai.errors import ExtendError, ExtendNotFoundError, RecordError
+from prefect_extend_ai.errors import ExtendError, ExtendNotFoundError, RecordError, RecordRefusedError
 from prefect_extend_ai.ledger import Ledger, Note
 from prefect_extend_ai.report import Cancellation, Outcome
 from prefect_extend_ai.runs import Run
-from prefect_extend_ai.stop import Stop
+from prefect_extend_ai.steps import ended
+from prefect_extend_ai.stop import GivenUp, Stop, unless
 from prefect_extend_ai.survey import Target
 
-__all__ = ["ONE_RECORD_EACH", "Sweep", "batches"]
+__all__ = ["ONE_RECORD_EACH", "Sweep", "batches", "runs_a_record"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,10 @@ BATCH = 50
 """Runs in a batch: what one note announces."""
 
 SHARED_BATCH = 200
-"""Runs in a batch where they share a record: each batch costs Prefect four writes, whatever its size."""
+"""Runs in a batch where they share records: each batch costs Prefect three writes beside them, whatever its size."""
+
+SHARED_RECORD = 50
+"""Runs that share a record at least: more pages would cost more time, and longer ones are hard to read."""
 
 RECORD_BYTES = 1_000_000
 """Runs stop sharing a record at this size: Prefect Cloud takes requests up to 5 MiB."""
@@ -54,10 +57,15 @@ MISSING_PATIENCE = timedelta(days=30)
 another workspace's, whose own sweep will find the run."""
 
 
+def runs_a_record(runs: int) -> int:
+    """How many runs share a record in a sweep of so many, so that it never writes more than about ONE_RECORD_EACH."""
+    return 1 if runs <= ONE_RECORD_EACH else max(SHARED_RECORD, -(-runs // (ONE_RECORD_EACH - BATCH)))
+
+
 def batches(targets: Sequence[Target]) -> Iterator[Sequence[Target]]:
-    """Cut the targets so that a sweep never writes more than about ONE_RECORD_EACH records."""
-    least = BATCH if len(targets) <= ONE_RECORD_EACH else SHARED_BATCH
-    size = max(least, -(-len(targets) // (ONE_RECORD_EACH - BATCH)))
+    """Cut the targets into batches, whole records each."""
+    shared = runs_a_record(len(targets))
+    size = BATCH if shared == 1 else shared * max(1, SHARED_BATCH // shared)
     return (targets[start : start + size] for start in range(0, len(targets), size))
 
 
@@ -70,7 +78,7 @@ class Sweep:
         ledger: where notes and records are kept.
         spare: says why no cancel may go out for a run as just read, None where one may.
         stop: once set, no further cancel goes out.
-        shared_records: whether the runs of a batch share a record.
+        runs_a_record: how many runs share a record.
         concurrency: how many runs are between their check and their cancel at once.
         confirm_seconds: how long to wait for an accepted cancel to take.
         clock, sleep, now: the clocks, for tests.
@@ -81,7 +89,7 @@ class Sweep:
     ledger: Ledger
     spare: Callable[[Run, Target], str | None]
     stop: Stop = field(default_factory=Stop)
-    shared_records: bool = False
+    runs_a_record: int = 1
     concurrency: int = 8
     confirm_seconds: float = 60
     clock: Callable[[], float] = time.monotonic
@@ -141,7 +149,7 @@ class Sweep:
             return [target.cancellation(Outcome.DEFERRED, reason) for target in targets]
         results = await asyncio.gather(*(self._one(note, target) for target in targets))
         records: dict[str, UUID | None] = {}
-        for chunk in _by_size(results):
+        for chunk in _by_size(results, self.runs_a_record):
             record = await self._record(note, chunk)
             records |= {each.cancellation.run_id: record for each in chunk}
         # An earlier sweep's cancel may still take effect on a run that it left open, whatever became of ours.
@@ -171,7 +179,7 @@ class Sweep:
             logger.exception("Unexpected trouble with run %s", target.run_id)
             reason = f"unexpected {type(error).__name__}; see the log"
             return Settled(Cancellation(run_id=target.run_id, outcome=Outcome.ERROR, reason=reason), open=True)
-        if settled.final is None or self.shared_records:
+        if settled.final is None or self.runs_a_record > 1:
             return settled
         record = await self._record(note, [settled])
         # The object is let go as soon as it is recorded, for memory's sake.
@@ -183,12 +191,13 @@ class Sweep:
         missing = [run_id for run_id in note.run_ids if run_id not in recorded]
         found = await asyncio.gather(*(self._look_again(note, run_id) for run_id in missing))
         finals = [each for each in found if isinstance(each, Settled)]
-        chunks = list(_by_size(finals)) if len(finals) > BATCH else [[each] for each in finals]
+        chunks = _by_size(finals, 1 if len(finals) <= BATCH else SHARED_RECORD)
         settled: list[Cancellation] = []
         for chunk in chunks:
             record = await self._record(note, chunk)
-            settled += [each.recorded_in(record) for each in chunk]
-            self._settled |= {each.cancellation.run_id: record for each in chunk if record is not None}
+            if record is not None:
+                settled += [each.recorded_in(record) for each in chunk]
+                self._settled |= {each.cancellation.run_id: record for each in chunk}
         kept = [run_id for run_id, each in zip(missing, found, strict=True) if each is None]
         kept += self.unrecorded.intersection(note.run_ids)
         if len(kept) < len(note.run_ids):
@@ -203,7 +212,10 @@ class Sweep:
             async with self._slots:
                 if self.stop.reason is not None:
                     return None
-                run = await self.client.get_run(run_id, self.ledger.scope.kind)
+                reading = self.client.get_run(run_id, self.ledger.scope.kind)
+                run = await unless(lambda: self.stop.reason is not None, reading)
+        except GivenUp:
+            return None
         except ExtendNotFoundError:
             return Outcome.NOT_FOUND if self.now() - note.opened_at > MISSING_PATIENCE else None
         except ACCOUNT_ERRORS:
@@ -257,6 +269,11 @@ class Sweep:
                     done = await self.ledger.recorded(note) if pause > FIRST_PAUSE else {}
                     pairs = [(run, cancellation) for run, cancellation in pairs if run.id not in done]
                     return await self.ledger.record(note, pairs) if pairs else done[finals[0].cancellation.run_id]
+            except RecordRefusedError as error:
+                # The same for one that Prefect does not take, however often it is asked.
+                logger.error("No record of %s: %s", ", ".join(run.id for run, _ in pairs), error)  # noqa: TRY400
+                self.unrecorded.update(run.id for run, _ in pairs)
+                return None
             except RecordError as error:
                 now = self.clock()
                 self._record_deadline = self._record_deadline or now + RECORD_PATIENCE
@@ -273,14 +290,14 @@ class Sweep:
             pause = min(pause * 2, LONGEST_PAUSE)
 
 
-def _by_size(results: Sequence[Settled]) -> Iterator[list[Settled]]:
-    """Cut the ended runs into groups that may share a record."""
+def _by_size(results: Sequence[Settled], most: int) -> Iterator[list[Settled]]:
+    """Cut the ended runs into groups that may share a record, of so many at most."""
     group: list[Settled] = []
     size = 0
     for each in results:
         if each.final is None:
             continue
-        if group and size + len(each.final.text) > RECORD_BYTES:
+        if len(group) == most or (group and size + len(each.final.text) > RECORD_BYTES):
             yield group
             group, size = [], 0
         group.append(each)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from typing import Protocol
 
 import httpx
 import stamina
@@ -16,6 +17,7 @@ from prefect_extend_ai.answers import Answer, error_for
 from prefect_extend_ai.connections import Connections
 from prefect_extend_ai.errors import (
     ExtendError,
+    ExtendNotSentError,
     ExtendOddAnswerError,
     ExtendRateLimitError,
     ExtendServerError,
@@ -23,14 +25,34 @@ from prefect_extend_ai.errors import (
 )
 from prefect_extend_ai.pacing import Pace
 
-__all__ = ["Transport"]
+__all__ = ["Gate", "Transport"]
 
 LARGEST_BODY = 64 * 1024 * 1024
 """Bytes of a body that are read into memory, unpacked."""
 ATTEMPTS = 5
 """How often a read is sent at most, 429 aside."""
+AWAY = "waiting for the answer"
+"""What a call does whose request may have taken effect."""
 
 Params = Mapping[str, str | int]
+
+
+class Gate(Protocol):
+    """What a request passes on its way out."""
+
+    def leaving(self) -> None:
+        """Called right before the request leaves; what this raises ends the call, and nothing was sent."""
+
+    def back(self) -> None:
+        """Called when its answer is there, whatever it says; never for a request that was lost."""
+
+
+class _OpenGate:
+    def leaving(self) -> None: ...
+    def back(self) -> None: ...
+
+
+OPEN = _OpenGate()
 
 
 class Transport:
@@ -111,10 +133,13 @@ class Transport:
         call = self._call(f"GET {path}")
         return await self._in_time(call, self._read(call, path, params))
 
-    async def post(self, path: str) -> Answer:
-        """Write, with no body. Raises as `get` does; after anything but a 429 the write may have taken effect."""
+    async def post(self, path: str, gate: Gate | None = None) -> Answer:
+        """Write, with no body, each time through `gate`.
+
+        Raises as `get` does; after anything but a 429 and ExtendNotSentError the write may have taken effect.
+        """
         call = self._call(f"POST {path}")
-        return await self._in_time(call, self._once(call, self._writes, "POST", path))
+        return await self._in_time(call, self._once(call, self._writes, "POST", path, gate=gate or OPEN))
 
     def odd_answer(self, answer: Answer, problem: str) -> ExtendOddAnswerError:
         """The error for a success whose body is not what was asked for."""
@@ -148,7 +173,16 @@ class Transport:
                 return await self._once(call, self._reads, "GET", path, params)
         raise AssertionError("the last attempt returns or raises")  # pragma: no cover
 
-    async def _once(self, call: _Call, pace: Pace, method: str, path: str, params: Params | None = None) -> Answer:
+    async def _once(
+        self,
+        call: _Call,
+        pace: Pace,
+        method: str,
+        path: str,
+        params: Params | None = None,
+        *,
+        gate: Gate = OPEN,
+    ) -> Answer:
         """Send, and send again only while the answer is a 429 and the deadline allows."""
         while True:
             call.asked_to_wait = None
@@ -159,9 +193,11 @@ class Transport:
                 await self._permit()
             if self._clock() >= call.ends:
                 raise self._too_late(call)
-            call.doing = "waiting for the answer"
+            gate.leaving()
+            call.doing = AWAY
             call.limited = None  # from here on this request may take effect, whatever became of the one before
             answer = await self._exchange(method, path, params)
+            gate.back()
             call.asked_to_wait = answer.retry_after
             if answer.status == 429 or (answer.status == 503 and answer.retry_after is not None):
                 pace.slow_down(wave, answer.retry_after)
@@ -203,7 +239,8 @@ class Transport:
     def _too_late(self, call: _Call) -> ExtendError:
         waited = f"gave up after {self._clock() - call.started:.0f} s"
         if call.limited is None:
-            return ExtendTransportError(f"{call.what}: {waited}, {call.doing}")
+            kind = ExtendTransportError if call.doing == AWAY else ExtendNotSentError
+            return kind(f"{call.what}: {waited}, {call.doing}")
         asked = f" (Extend asks to wait {call.asked_to_wait:g} s)" if call.asked_to_wait else ""
         return ExtendRateLimitError(
             f"{call.limited.message}; {waited}{asked}",

@@ -35,7 +35,7 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.utilities.urls import url_for
 
 from prefect_extend_ai.credentials import ExtendCredentials
-from prefect_extend_ai.errors import RecordError
+from prefect_extend_ai.errors import RecordError, RecordRefusedError
 from prefect_extend_ai.ledger import Note, Scope
 from prefect_extend_ai.rendering import escape, link, record_page, record_title, shared_record_page
 from prefect_extend_ai.report import Cancellation
@@ -52,6 +52,8 @@ NOTE_META = "extend_note"
 RUN_META = "extend_run_"
 AGAIN_AFTER = (0.05, 0.1, 0.3, 1, 8, 0)
 """Seconds after which Prefect's client asks a busy server again, up to five times; it waits after the last one too."""
+REFUSALS = (400, 413, 422)
+"""Statuses that say that sending the same again is of no use."""
 LATE_DELETES = 30.0
 """Seconds for which deletes under way are waited for at the end."""
 PAGE = 200
@@ -245,13 +247,14 @@ class PrefectLedger:
                 return artifacts
 
     async def _asked(self, otherwise: str, request: Awaitable[T]) -> T:
+        kind = RecordError
         try:
             return await request
         except (httpx.HTTPError, PrefectException, OSError) as error:
             why = _first_line(error)
-        raise RecordError(
-            f"Prefect's API at {self.client.api_url} failed, so {otherwise} ({why}): look whether it is up"
-        )
+            if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in REFUSALS:
+                kind = RecordRefusedError
+        raise kind(f"Prefect's API at {self.client.api_url} failed, so {otherwise} ({why}): look whether it is up")
 
 
 def _first_line(error: Exception) -> str:

@@ -33,9 +33,13 @@ def record_page(run: Run, cancellation: Cancellation) -> str:
 
 
 def shared_record_page(pairs: list[tuple[Run, Cancellation]]) -> str:
-    """Several records on one page, each under a heading of its own and with a `json` block of its own, in order."""
+    """Several records on one page after a list of them, each with a heading and a `json` block of its own, in order."""
     title = f"## {len(pairs)} {'run' if len(pairs) == 1 else 'runs'}"
-    return "\n\n".join([title, *(_record(run, cancellation, "###") for run, cancellation in pairs)])
+    index = "\n".join(
+        f"{place}. {escape(run.id)}: {plain(cancellation.outcome)}"
+        for place, (run, cancellation) in enumerate(pairs, start=1)
+    )
+    return "\n\n".join([title, index, *(_record(run, cancellation, "###") for run, cancellation in pairs)])
 
 
 def _record(run: Run, cancellation: Cancellation, heading: str) -> str:

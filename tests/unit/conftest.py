@@ -243,7 +243,13 @@ class Client:
         extend.reads[name][run_id] = "stale" if may else answer.status
         return answer
 
-    async def cancel_run(self, run_id, kind):
+    async def cancel_run(self, run_id, kind, *, gate):
+        gate.leaving()
+        answer = await self._cancel(run_id, kind)
+        gate.back()
+        return answer
+
+    async def _cancel(self, run_id, kind):
         extend, name = self.extend, self.process.name
         self._watch(run_id)
         extend.posts[name][run_id] += 1

@@ -1,10 +1,9 @@
-"""One run: what each read means, exhaustively, and what is sent for it under each trouble."""
+"""One run: what is sent for it under each trouble, and what is told of it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -12,17 +11,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from prefect_extend_ai.cancellation import (
-    LONGEST_PAUSE,
-    MAX_POSTS,
-    REFUSAL_READS,
-    Answered,
-    Step,
-    Tried,
-    cancel_one,
-    ended,
-    next_step,
-)
+from prefect_extend_ai import stop as stopping
+from prefect_extend_ai.cancellation import FRESH_SECONDS, LONGEST_PAUSE, TURN_SECONDS, cancel_one
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import (
     ExtendAuthError,
@@ -38,13 +28,13 @@ from prefect_extend_ai.errors import (
 from prefect_extend_ai.report import Outcome
 from prefect_extend_ai.runs import Run, RunKind
 from prefect_extend_ai.staleness import StalePolicy, why_not_stale
+from prefect_extend_ai.steps import MAX_POSTS
 from prefect_extend_ai.stop import Stop
 from prefect_extend_ai.survey import Target
 from prefect_extend_ai.transport import Transport
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OLD = (NOW - timedelta(hours=2)).isoformat()
-STATUSES = ["PROCESSING", "PENDING", "PROCESSED", "FAILED", "CANCELLED", "CANCELLING", "REJECTED", "NEW", None]
 
 
 def a_run(status="PROCESSING", kind="classify", updated=OLD, **fields):
@@ -52,93 +42,26 @@ def a_run(status="PROCESSING", kind="classify", updated=OLD, **fields):
     return Run.from_text(kind, json.dumps(raw), NOW)
 
 
-def every_case():
-    """Every combination of what `next_step` looks at, those that no history leads to included."""
-    triers = [
-        Tried(posts=posts, last=last, may_have_taken=taken, reads_since=reads)
-        for posts in range(MAX_POSTS + 2)
-        for last in (None, *Answered)
-        for taken in (False, True)
-        for reads in range(REFUSAL_READS + 2)
-    ]
-    runs = [
-        a_run(status, kind, failureReason=why) for status in STATUSES for kind in RunKind for why in (None, "ABORTED")
-    ]
-    return itertools.product(runs, triers, (None, "no longer stale"), (False, True))
-
-
-def test_every_read_and_history_leads_to_a_step_that_keeps_the_promises():
-    seen = 0
-    for run, tried, spare, late in every_case():
-        seen += 1
-        step = next_step(run, tried, spare, late=late)
-        case = f"{run!r} {run.failure_reason} {tried} {spare=} {late=} -> {step}"
-        if step is Step.CANCEL:
-            assert spare is None, case
-            assert not run.is_terminal, case
-            assert tried.posts < MAX_POSTS, case
-            assert not late, case
-            assert tried.last not in (Answered.ACCEPTED, Answered.REFUSED), case
-        if run.is_terminal:
-            aborted = run.status == "FAILED" and run.failure_reason == "ABORTED"
-            assert (step is Outcome.CANCELLED) == (tried.may_have_taken and (run.status == "CANCELLED" or aborted)), (
-                case
-            )
-            assert (step is Outcome.ALREADY_CANCELLED) == (run.status == "CANCELLED" and not tried.may_have_taken), case
-            assert step in (Outcome.CANCELLED, Outcome.ALREADY_CANCELLED, Outcome.FINISHED_FIRST), case
-        else:
-            assert step not in (Outcome.CANCELLED, Outcome.ALREADY_CANCELLED, Outcome.FINISHED_FIRST), case
-            assert step not in (Outcome.NOT_FOUND, Outcome.DEFERRED, Outcome.WOULD_CANCEL), case
-            # A late read always ends it: every wait has a deadline.
-            assert not (late and isinstance(step, Step)), case
-        if step is Outcome.SPARED:
-            assert spare is not None, case
-            assert not tried.may_have_taken, case
-        if step is Outcome.UNCONFIRMED:
-            assert late, case
-        if step is Outcome.REFUSED:
-            assert tried.last is Answered.REFUSED, case
-            assert not tried.may_have_taken, case
-            assert run.status in run.kind.cancellable, case
-    assert seen > 20_000
-
-
-def test_a_cancel_that_may_have_taken_is_never_given_up_before_the_deadline():
-    for run, tried, spare, late in every_case():
-        if tried.may_have_taken and not run.is_terminal and not late:
-            assert isinstance(next_step(run, tried, spare, late=late), Step)
-
-
-@pytest.mark.parametrize(
-    ("status", "reason", "ours", "outcome"),
-    [
-        ("CANCELLED", None, True, Outcome.CANCELLED),
-        ("CANCELLED", None, False, Outcome.ALREADY_CANCELLED),
-        ("FAILED", "ABORTED", True, Outcome.CANCELLED),
-        ("FAILED", "ABORTED", False, Outcome.FINISHED_FIRST),
-        ("FAILED", "OCR_ERROR", True, Outcome.FINISHED_FIRST),
-        ("PROCESSED", "ABORTED", True, Outcome.FINISHED_FIRST),
-    ],
-)
-def test_how_a_run_ended_is_told_by_its_status(status, reason, ours, outcome):
-    assert ended(a_run(status, failureReason=reason), ours=ours) is outcome
-
-
 class Api:
     """Stands in for ExtendClient: answers from two scripts, the last of each for ever; keeps time."""
 
-    def __init__(self, reads, cancels=(), seconds=0.01):
+    def __init__(self, reads, cancels=(), seconds=0.01, turns=()):
         self.reads = list(reads)
         self.cancels = list(cancels)
         self.seconds = seconds
+        self.turns = list(turns)  # seconds that each cancel waits for its turn
         self.now = 0.0
         self.calls = []
 
     async def get_run(self, *_):
         return self._next("GET", self.reads)
 
-    async def cancel_run(self, *_):
-        return self._next("POST", self.cancels)
+    async def cancel_run(self, *_, gate):
+        self.now += self.turns.pop(0) if self.turns else 0
+        gate.leaving()
+        answer = self._next("POST", self.cancels)
+        gate.back()
+        return answer
 
     def _next(self, method, script):
         self.calls.append(method)
@@ -383,3 +306,72 @@ async def test_a_cancel_that_hangs_after_a_rate_limited_one_may_have_taken():
         )
     assert settled.cancellation.outcome is Outcome.CANCELLED
     assert settled.final is not None
+
+
+async def test_a_cancel_that_waited_long_for_its_turn_is_preceded_by_another_check():
+    api = Api([P, P, P], [C], turns=[FRESH_SECONDS + 1, FRESH_SECONDS + 1, 1])
+    settled = await cancel(api)
+    assert api.calls == ["GET", "GET", "GET", "POST"]
+    assert settled.cancellation.outcome is Outcome.CANCELLED
+
+
+async def test_a_run_that_recovers_while_its_cancel_waits_is_spared():
+    api = Api([P, TOUCHED], [C], turns=[40])
+    settled = await cancel(api)
+    assert (settled.cancellation.outcome, api.posts, settled.open) == (Outcome.SPARED, 0, False)
+
+
+async def test_a_run_for_which_no_cancel_can_leave_is_left_for_the_next_sweep_and_nothing_is_said_to_be_sent():
+    api = Api([P], [C], turns=[50] * 9)
+    settled = await cancel(api)
+    assert (settled.cancellation.outcome, api.posts, settled.open) == (Outcome.DEFERRED, 0, False)
+    assert "rate limit let no cancel leave" in settled.cancellation.reason
+    assert api.now <= TURN_SECONDS + 60
+
+
+class Silent(Api):
+    """Never answers what is asked for by this method, having let it leave or not."""
+
+    def __init__(self, method, *, leaves, **options):
+        super().__init__([P], [P], **options)
+        self.method, self.leaves = method, leaves
+
+    async def get_run(self, *_):
+        if self.method == "GET" and ("POST" in self.calls) == self.leaves:
+            await asyncio.Event().wait()
+        return await super().get_run()
+
+    async def cancel_run(self, *_, gate):
+        if self.method == "POST":
+            if self.leaves:
+                gate.leaving()
+                self.calls.append("POST")
+            await asyncio.Event().wait()
+        return await super().cancel_run(gate=gate)
+
+
+@pytest.mark.parametrize(
+    ("method", "leaves", "outcome", "is_open"),
+    [
+        ("GET", False, Outcome.DEFERRED, False),
+        ("POST", False, Outcome.DEFERRED, False),
+        ("POST", True, Outcome.UNCONFIRMED, True),
+        ("GET", True, Outcome.UNCONFIRMED, True),
+    ],
+    ids=["the check", "the turn of the cancel", "the answer to the cancel", "the confirmation"],
+)
+async def test_a_sweep_that_is_stopped_waits_for_nothing_that_does_not_come(
+    method, leaves, outcome, is_open, monkeypatch
+):
+    monkeypatch.setattr(stopping, "LOOK_EVERY", 0.01)
+    api = Silent(method, leaves=leaves)
+    stop = Stop(api.clock)
+    going = asyncio.create_task(cancel(api, stop=stop))
+    await asyncio.sleep(0.05)
+    assert not going.done()
+    stop.set("the sweep was stopped (SIGTERM)")
+    stop.hurry(1)
+    api.now += 100
+    settled = await asyncio.wait_for(going, 5)
+    assert (settled.cancellation.outcome, settled.open) == (outcome, is_open)
+    assert api.posts == int(leaves)

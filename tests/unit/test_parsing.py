@@ -25,7 +25,7 @@ def test_what_python_reads_is_read_alike(value, indent):
 @pytest.mark.parametrize(("opens", "closes"), [("[", "]"), ('{"k":', "}"), ('[1,{"a]}":', ',"b":[2]}]')])
 def test_metadata_that_nests_too_deep_costs_itself_alone(levels, opens, closes):
     deep = opens * levels + "null" + closes * levels
-    run = parse_json('{"id":"clr_1","metadata":{"prefect_hold":%s},"status":"PROCESSING"}' % deep)
+    run = parse_json(f'{{"id":"clr_1","metadata":{{"prefect_hold":{deep}}},"status":"PROCESSING"}}')
     assert (run["id"], run["status"]) == ("clr_1", "PROCESSING")
     assert run["metadata"]["prefect_hold"], "held in doubt"
 

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prefect_extend_ai.cancellation import MAX_POSTS
 from prefect_extend_ai.errors import RecordError
 from prefect_extend_ai.report import Outcome
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.staleness import StalePolicy, why_not_stale
+from prefect_extend_ai.steps import MAX_POSTS
 from prefect_extend_ai.stop import Stop
 from prefect_extend_ai.survey import take_survey
 from prefect_extend_ai.sweep import RECORD_PATIENCE, Sweep
@@ -103,7 +103,7 @@ class Schedule:
             ledger,
             lambda run, listed: why_not_stale(run, listed, 60, POLICY),
             stop,
-            shared_records=drawn.shared,
+            runs_a_record=50 if drawn.shared else 1,
             confirm_seconds=CONFIRM_SECONDS,
             clock=self.loop.time,
             sleep=process.sleep,

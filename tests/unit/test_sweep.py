@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_extend_ai import sweep as engine
-from prefect_extend_ai.errors import ExtendAuthError, RecordError
+from prefect_extend_ai.errors import ExtendAuthError, RecordError, RecordRefusedError
 from prefect_extend_ai.ledger import Note, Scope
 from prefect_extend_ai.report import Outcome
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.stop import Stop
 from prefect_extend_ai.survey import Target
-from prefect_extend_ai.sweep import BATCH, ONE_RECORD_EACH, Sweep, batches
+from prefect_extend_ai.sweep import BATCH, ONE_RECORD_EACH, Sweep, batches, runs_a_record
 
 
 class Stage:
@@ -52,8 +52,8 @@ class Stage:
     def tell(self, of, name):
         does = getattr(of, name)
 
-        async def telling(*args):
-            result = await does(*args)
+        async def telling(*args, **options):
+            result = await does(*args, **options)
             self.did.append(name)
             return result
 
@@ -91,8 +91,9 @@ def stage(doubles):
 def test_batches_hold_every_target_once_and_never_make_too_many_records(count):
     cut = list(batches(range(count)))
     assert [each for batch in cut for each in batch] == list(range(count))
-    assert len(cut) <= ONE_RECORD_EACH
     assert all(len(batch) == len(cut[0]) >= BATCH for batch in cut[:-1])
+    records = sum(-(-len(batch) // runs_a_record(count)) for batch in cut)
+    assert records <= ONE_RECORD_EACH
 
 
 def test_the_note_comes_first_then_check_and_cancel_then_the_record_and_the_note_is_closed_last(stage):
@@ -106,7 +107,7 @@ def test_the_note_comes_first_then_check_and_cancel_then_the_record_and_the_note
 
 
 def test_runs_that_share_records_share_as_few_as_their_size_allows(stage, monkeypatch):
-    on = stage(*({} for _ in range(7)), shared_records=True)
+    on = stage(*({} for _ in range(7)), runs_a_record=50)
     monkeypatch.setattr(engine, "RECORD_BYTES", int(3.5 * len(on.extend.runs["clr_0"].text())))
     cancellations = on.cancel()
     assert [len(texts) for _, _, texts in on.prefect.records] == [3, 3, 1]
@@ -116,7 +117,7 @@ def test_runs_that_share_records_share_as_few_as_their_size_allows(stage, monkey
 
 
 def test_a_record_larger_than_the_limit_stands_alone(stage, monkeypatch):
-    on = stage({}, {}, shared_records=True)
+    on = stage({}, {}, runs_a_record=50)
     monkeypatch.setattr(engine, "RECORD_BYTES", 10)
     on.cancel()
     assert [len(texts) for _, _, texts in on.prefect.records] == [1, 1]
@@ -161,13 +162,14 @@ def test_a_note_that_cannot_be_closed_does_no_harm(stage):
     assert len(on.prefect.records) == 1
 
 
-def test_a_run_that_cannot_be_rendered_costs_its_own_record_alone(stage):
+@pytest.mark.parametrize("error", [RecursionError("too deep to render"), RecordRefusedError("413 too large")])
+def test_a_run_that_cannot_be_rendered_or_recorded_costs_its_own_record_alone(stage, error):
     on = stage({}, {})
     record = on.ledger.record
 
     async def picky(note, finals):
         if finals[0][0].id == "clr_0":
-            raise RecursionError("too deep to render")
+            raise error
         return await record(note, finals)
 
     on.ledger.record = picky
@@ -176,6 +178,20 @@ def test_a_run_that_cannot_be_rendered_costs_its_own_record_alone(stage):
     assert on.sweep.unrecorded == {"clr_0"}
     assert on.prefect.texts("clr_1")
     assert [note.run_ids for note in on.prefect.notes.values()] == [["clr_0"]]
+    assert on.sweep.stop.reason is None
+
+
+def test_settling_counts_no_run_whose_record_is_not_taken(stage):
+    on = stage({"status": "CANCELLED"}, {})
+    on.leave_open("clr_0")
+
+    async def refuse(note, finals):
+        raise RecordRefusedError("413 too large")
+
+    on.ledger.record = refuse
+    assert on.settle() == []
+    assert on.sweep.unrecorded == {"clr_0"}
+    assert on.sweep.stop.reason is None
 
 
 def test_one_run_with_unexpected_trouble_never_stops_the_others(stage):
@@ -244,7 +260,7 @@ def test_a_run_selected_again_stands_in_the_new_note_alone(stage):
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_run_just_settled_that_a_lagging_listing_still_shows_is_not_recorded_again(stage, shared):
-    on = stage({"status": "CANCELLED"}, shared_records=shared)
+    on = stage({"status": "CANCELLED"}, runs_a_record=50 if shared else 1)
     on.leave_open("clr_0")
     (settled,) = on.settle()
     (cancellation,) = on.cancel()

@@ -19,6 +19,7 @@ from prefect_extend_ai import transport as transport_module
 from prefect_extend_ai.errors import (
     ExtendAuthError,
     ExtendError,
+    ExtendNotSentError,
     ExtendOddAnswerError,
     ExtendRateLimitError,
     ExtendRefusedError,
@@ -284,9 +285,44 @@ async def test_a_call_that_waits_too_long_for_its_turn_says_so_and_sends_nothing
     api = Api(FINE)
     transport = api.transport(requests_per_second=0.01, deadline=30)
     await transport.get("/p")
-    with pytest.raises(ExtendTransportError, match=r"GET /p: gave up after \d+ s, waiting for a turn"):
+    with pytest.raises(ExtendNotSentError, match=r"GET /p: gave up after \d+ s, waiting for a turn"):
         await transport.get("/p")
     assert len(api.requests) == 1
+
+
+class Gate:
+    """Lets so many requests leave."""
+
+    def __init__(self, most):
+        self.most, self.passed = most, []
+
+    def leaving(self):
+        if self.passed.count("out") == self.most:
+            raise ExtendNotSentError("not wanted any more")
+        self.passed.append("out")
+
+    def back(self):
+        self.passed.append("in")
+
+
+async def test_a_write_passes_its_gate_each_time_that_it_leaves():
+    api, gate = Api((429, {"retry-after": "7"}, b""), FINE), Gate(2)
+    assert (await api.transport().post("/p", gate)).status == 200
+    assert gate.passed == ["out", "in", "out", "in"]
+
+
+async def test_a_write_that_its_gate_stops_is_not_sent():
+    api, gate = Api((429, {"retry-after": "7"}, b""), FINE), Gate(1)
+    with pytest.raises(ExtendNotSentError, match="not wanted any more"):
+        await api.transport().post("/p", gate)
+    assert len(api.requests) == 1
+
+
+async def test_a_write_that_is_lost_never_comes_back_through_its_gate():
+    gate = Gate(2)
+    with pytest.raises(ExtendTransportError):
+        await Api(httpx.ReadError("reset")).transport().post("/p", gate)
+    assert gate.passed == ["out"]
 
 
 @pytest.mark.parametrize(
