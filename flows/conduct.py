@@ -20,7 +20,7 @@ from prefect_extend_ai.staleness import StalePolicy
 from prefect_extend_ai.survey import Target
 from prefect_extend_ai.sweep import Sweep, batches, runs_a_record
 from prefect_extend_ai.tasks.cancelling import cancel_batch, settle_earlier_sweeps
-from prefect_extend_ai.tasks.events import emit_cancelled, emit_sweep
+from prefect_extend_ai.tasks.events import emit_sweep
 from prefect_extend_ai.tasks.ledger import PrefectLedger, prefect_ledger
 from prefect_extend_ai.tasks.reporting import write_report
 
@@ -125,9 +125,6 @@ async def _run(
         await write_report(ledger, whole(done), _rules(policy) if report.limit_minutes is not None else [])
     except RecordError as error:
         done = done.model_copy(update={"trouble": f"the report could not be written: {error}"})
-    # Last: each may set off an automation, and what that asks of Prefect would keep the sweep waiting.
-    for cancellation in [*settled, *cancellations]:
-        emit_cancelled(report.kind, cancellation)
     return done
 
 

@@ -1,5 +1,6 @@
 """Tasks that cancel: one run for flows of people's own, and the steps of a sweep."""
 
+import asyncio
 from collections.abc import Sequence
 
 from prefect import task
@@ -54,7 +55,9 @@ async def cancel_run(
 @task(name="settle-earlier-sweeps", cache_policy=NO_CACHE)
 async def settle_earlier_sweeps(sweep: Sweep) -> list[Cancellation]:
     """Record what became final of runs that earlier sweeps left open. Raises RecordError, ExtendAuthError, ..."""
-    return await sweep.settle()
+    settled = await sweep.settle()
+    await _say(sweep, settled)
+    return settled
 
 
 @task(name="survey-extend-runs", cache_policy=NO_CACHE)
@@ -66,4 +69,12 @@ async def survey_runs(sweep: Sweep, max_processing_minutes: int, policy: StalePo
 @task(name="cancel-extend-runs", cache_policy=NO_CACHE)
 async def cancel_batch(sweep: Sweep, targets: Sequence[Target]) -> list[Cancellation]:
     """Cancel these runs and record how each ended; what happens to one of them raises nothing."""
-    return await sweep.cancel_batch(targets)
+    cancellations = await sweep.cancel_batch(targets)
+    await _say(sweep, cancellations)
+    return cancellations
+
+
+async def _say(sweep: Sweep, cancellations: Sequence[Cancellation]) -> None:
+    for cancellation in cancellations:
+        emit_cancelled(sweep.ledger.scope.kind, cancellation)
+        await asyncio.sleep(0)  # requests of other batches go first
