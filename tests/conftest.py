@@ -51,6 +51,7 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(HOME, ignore_errors=True)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in a hook of its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # First what needs a quiet process: servers and browsers leave threads, patched settings and a busy machine behind.
     items.sort(key=lambda item: ORDER.index(next(part for part in item.path.parts[::-1] if part in ORDER)))
