@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 NEEDS = {"e2e", "browser"}
 """Folders, and the marks their tests get: what is in them needs more than Python."""
 ORDER = ["unit", "contract", "e2e", "browser"]
-SHARING = {"browser", "deployed"}
-"""Folders whose tests share what they have saved in Prefect."""
 HOME = Path(tempfile.mkdtemp(prefix="prefect-extend-ai-tests-"))
 
 settings.register_profile("default", max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -51,15 +49,11 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(HOME, ignore_errors=True)
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in a hook of its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # First what needs a quiet process: servers and browsers leave threads, patched settings and a busy machine behind.
     items.sort(key=lambda item: ORDER.index(next(part for part in item.path.parts[::-1] if part in ORDER)))
     for item in items:
-        # Side by side, tests of a file stay together, and those that share blocks and deployments by name.
-        within = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(within if within in SHARING else str(item.path)))
-        if within == "browser":
+        if item.path.parent.name == "browser":
             # On a busy machine Prefect's form now and then takes no keystroke or no click in time.
             item.add_marker(pytest.mark.flaky(reruns=3))
         for folder in NEEDS & {part.name for part in item.path.parents}:
