@@ -20,7 +20,7 @@ from prefect_extend_ai.staleness import StalePolicy
 from prefect_extend_ai.survey import Target
 from prefect_extend_ai.sweep import Sweep, batches, runs_a_record
 from prefect_extend_ai.tasks.cancelling import cancel_batch, settle_earlier_sweeps
-from prefect_extend_ai.tasks.events import emit_sweep
+from prefect_extend_ai.tasks.events import emit_cancelled, emit_sweep
 from prefect_extend_ai.tasks.ledger import PrefectLedger, prefect_ledger
 from prefect_extend_ai.tasks.reporting import write_report
 
@@ -29,6 +29,9 @@ __all__ = ["Plan", "conduct", "whole"]
 BATCHES_AT_ONCE = 4
 """While one batch confirms and records its last runs, the next ones keep the API's limit busy."""
 
+FASTEST_PLAN = 100
+"""Requests a second. Up to there events are emitted while requests wait for their turn; beyond, nobody waits, Prefect is
+what limits a sweep, and it gets the events last."""
 
 T = TypeVar("T")
 
@@ -80,7 +83,8 @@ async def conduct(
             minutes = policy.max_sweep_minutes
             sweep.stop.after(minutes * 60, f"the sweep took longer than {minutes} minutes")
             with stopping_gently(sweep.stop) as stopping, _left_uncollected():
-                done = await _run(sweep, ledger, report, choose, policy=policy, rule=rule)
+                events_last = credentials.requests_per_second > FASTEST_PLAN
+                done = await _run(sweep, ledger, report, choose, policy=policy, rule=rule, events_last=events_last)
                 # Ended by the signal, a flow run that somebody cancelled would be Crashed first, and raise alarms.
                 stopping.done = stopping.received and await ledger.is_being_cancelled()
                 return Cancelled(message=done.headline) if stopping.done else _end(done)
@@ -98,6 +102,7 @@ async def _run(
     *,
     policy: StalePolicy,
     rule: str,
+    events_last: bool,
 ) -> SweepReport:
     settled = await settle_earlier_sweeps(whole(sweep))
     plan = await choose(sweep, report)
@@ -107,7 +112,7 @@ async def _run(
     elif report.dry_run:
         cancellations = _all(targets, Outcome.WOULD_CANCEL, f"dry run; {rule}")
     else:
-        cancellations = await _cancel(sweep, targets)
+        cancellations = await _cancel(sweep, targets, events=not events_last)
     if plan.report.refusal is None:
         cap = f"over the cap of {policy.max_cancellations}; the next sweep goes on"
         cancellations += _all(late, Outcome.DEFERRED, cap)
@@ -125,16 +130,18 @@ async def _run(
         await write_report(ledger, whole(done), _rules(policy) if report.limit_minutes is not None else [])
     except RecordError as error:
         done = done.model_copy(update={"trouble": f"the report could not be written: {error}"})
+    for cancellation in cancellations if events_last else []:
+        emit_cancelled(report.kind, cancellation)
     return done
 
 
-async def _cancel(sweep: Sweep, targets: list[Target]) -> list[Cancellation]:
+async def _cancel(sweep: Sweep, targets: list[Target], *, events: bool) -> list[Cancellation]:
     sweep.runs_a_record = runs_a_record(len(targets))
     in_hand = asyncio.Semaphore(BATCHES_AT_ONCE)
 
     async def one(batch: Sequence[Target]) -> list[Cancellation]:
         async with in_hand:
-            return await cancel_batch(whole(sweep), whole(batch))
+            return await cancel_batch(whole(sweep), whole(batch), events=events)
 
     done = await asyncio.gather(*(one(batch) for batch in batches(targets)))
     return [cancellation for batch in done for cancellation in batch]

@@ -67,10 +67,17 @@ async def survey_runs(sweep: Sweep, max_processing_minutes: int, policy: StalePo
 
 
 @task(name="cancel-extend-runs", cache_policy=NO_CACHE)
-async def cancel_batch(sweep: Sweep, targets: Sequence[Target]) -> list[Cancellation]:
-    """Cancel these runs and record how each ended; what happens to one of them raises nothing."""
+async def cancel_batch(sweep: Sweep, targets: Sequence[Target], *, events: bool = True) -> list[Cancellation]:
+    """Cancel these runs and record how each ended; what happens to one of them raises nothing.
+
+    Args:
+        sweep: the sweep that the batch is of.
+        targets: the runs.
+        events: whether to emit an event for each run that was cancelled.
+    """
     cancellations = await sweep.cancel_batch(targets)
-    await _say(sweep, cancellations)
+    if events:
+        await _say(sweep, cancellations)
     return cancellations
 
 
