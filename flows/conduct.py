@@ -30,8 +30,8 @@ BATCHES_AT_ONCE = 4
 """While one batch confirms and records its last runs, the next ones keep the API's limit busy."""
 
 FASTEST_PLAN = 100
-"""Requests a second. Up to there events are emitted while requests wait for their turn; beyond, nobody waits, Prefect is
-what limits a sweep, and it gets the events last."""
+"""Requests a second. Up to there events are emitted while requests wait for their turn. Beyond, nobody waits: Prefect
+is what limits a sweep, and gets the events last."""
 
 T = TypeVar("T")
 
