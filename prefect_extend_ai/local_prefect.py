@@ -86,7 +86,7 @@ def _process(server: LocalPrefect, log: int) -> Iterator[subprocess.Popen[bytes]
     }
     host, port = server.url.removeprefix("http://").split(":")
     process = subprocess.Popen(  # noqa: S603 - every word of it is ours
-        [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", port],
+        [sys.executable, "-m", "prefect_extend_ai.local_server", "--host", host, "--port", port],
         env=environment,
         cwd=server.home,
         stdin=subprocess.DEVNULL,

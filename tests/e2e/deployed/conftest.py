@@ -21,7 +21,7 @@ class Account:
     """Somebody with an Extend account and a Prefect server, at their command line."""
 
     def __init__(self, prefect, sandbox, cwd, transport, measured):
-        self.api = httpx.Client(base_url=prefect.api_url, timeout=30, transport=transport)
+        self.api = httpx.Client(base_url=prefect.api_url, timeout=60, transport=transport)
         self.world = sandbox.world
         self.cwd, self.bin, self.measured = cwd, BIN, measured
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "EXTEND_"))}
