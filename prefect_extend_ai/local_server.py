@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 
-__all__: list[str] = []
+__all__ = ["main"]
 
 YOUNG, ALL = 1, 2
 FULL_EVERY = 30
@@ -29,7 +29,8 @@ def _collect() -> None:
         gc.collect(YOUNG if second % FULL_EVERY else ALL)
 
 
-def _main() -> None:
+def main() -> None:
+    """Be `prefect server start` with this process's options, and collect garbage where nobody waits for it."""
     gc.disable()
     threading.Thread(target=_collect, name="garbage", daemon=True).start()
     sys.argv = ["prefect", "server", "start", *sys.argv[1:]]
@@ -37,4 +38,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    main()
