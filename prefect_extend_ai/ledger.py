@@ -69,7 +69,7 @@ class Ledger(Protocol):
         """Write ahead; when this returns, the note survives the death of this process."""
 
     async def record(self, note: Note, finals: Sequence[tuple[Run, Cancellation]]) -> UUID:
-        """Keep these final objects, whole, in one artifact of their own; its id."""
+        """Keep these final objects, whole, in an artifact of their own; its id."""
 
     async def recorded(self, note: Note) -> dict[str, UUID]:
         """Which of the note's runs have their final object recorded, and in which artifact."""

@@ -148,10 +148,9 @@ class Sweep:
             self.stop.set(reason, error)
             return [target.cancellation(Outcome.DEFERRED, reason) for target in targets]
         results = await asyncio.gather(*(self._one(note, target) for target in targets))
-        records: dict[str, UUID | None] = {}
+        records: dict[str, UUID] = {}
         for chunk in _by_size(results, self.runs_a_record):
-            record = await self._record(note, chunk)
-            records |= {each.cancellation.run_id: record for each in chunk}
+            records |= await self._record(note, chunk)
         # An earlier sweep's cancel may still take effect on a run that it left open, whatever became of ours.
         unsettled = {
             each.cancellation.run_id
@@ -181,9 +180,9 @@ class Sweep:
             return Settled(Cancellation(run_id=target.run_id, outcome=Outcome.ERROR, reason=reason), open=True)
         if settled.final is None or self.runs_a_record > 1:
             return settled
-        record = await self._record(note, [settled])
+        records = await self._record(note, [settled])
         # The object is let go as soon as it is recorded, for memory's sake.
-        return Settled(settled.recorded_in(record), open=settled.open)
+        return Settled(settled.recorded_in(records.get(target.run_id)), open=settled.open)
 
     async def _settle_note(self, note: Note) -> list[Cancellation]:
         recorded = await self.ledger.recorded(note)
@@ -194,10 +193,11 @@ class Sweep:
         chunks = _by_size(finals, 1 if len(finals) <= BATCH else SHARED_RECORD)
         settled: list[Cancellation] = []
         for chunk in chunks:
-            record = await self._record(note, chunk)
-            if record is not None:
-                settled += [each.recorded_in(record) for each in chunk]
-                self._settled |= {each.cancellation.run_id: record for each in chunk}
+            records = await self._record(note, chunk)
+            settled += [
+                each.recorded_in(records[run_id]) for each in chunk if (run_id := each.cancellation.run_id) in records
+            ]
+            self._settled |= records
         kept = [run_id for run_id, each in zip(missing, found, strict=True) if each is None]
         kept += self.unrecorded.intersection(note.run_ids)
         if len(kept) < len(note.run_ids):
@@ -258,36 +258,47 @@ class Sweep:
             # Harmless: the next sweep finds the records, and closes it.
             logger.warning("The note of a batch could not be closed; the next sweep will: %s", error)
 
-    async def _record(self, note: Note, finals: Sequence[Settled]) -> UUID | None:
-        """Record ended runs, trying again within the patience; None when that failed and the note has to stay open."""
-        pairs = [(each.final, each.cancellation) for each in finals if each.final is not None]
+    async def _record(self, note: Note, finals: Sequence[Settled]) -> dict[str, UUID]:
+        """Record ended runs, trying again within the patience; where each is. The note stays open for the others."""
+        left = [each for each in finals if each.final is not None]
+        done: dict[str, UUID] = {}
         pause = FIRST_PAUSE
         while True:
             try:
                 async with self._writers:
-                    # A write that failed may have been made all the same, its answer lost.
-                    done = await self.ledger.recorded(note) if pause > FIRST_PAUSE else {}
-                    pairs = [(run, cancellation) for run, cancellation in pairs if run.id not in done]
-                    return await self.ledger.record(note, pairs) if pairs else done[finals[0].cancellation.run_id]
+                    if pause > FIRST_PAUSE:
+                        # A write that failed may have been made all the same, its answer lost.
+                        done = await self.ledger.recorded(note)
+                        left = [each for each in left if each.cancellation.run_id not in done]
+                    if left:
+                        pairs = [(each.final, each.cancellation) for each in left if each.final is not None]
+                        record = await self.ledger.record(note, pairs)
+                        done |= {each.cancellation.run_id: record for each in left}
+                    return done
             except RecordRefusedError as error:
-                # The same for one that Prefect does not take, however often it is asked.
-                logger.error("No record of %s: %s", ", ".join(run.id for run, _ in pairs), error)  # noqa: TRY400
-                self.unrecorded.update(run.id for run, _ in pairs)
-                return None
+                return done | await self._record_apart(note, left, error)
             except RecordError as error:
                 now = self.clock()
                 self._record_deadline = self._record_deadline or now + RECORD_PATIENCE
                 self.stop.set(f"no further cancel was sent, because records cannot be written: {error}", error)
                 if now >= self._record_deadline:
-                    self.unrecorded.update(run.id for run, _ in pairs)
-                    return None
-            except Exception:
-                # A document that cannot be rendered must cost its own record alone; its note stays open.
-                logger.exception("Unexpected trouble with the record of %s", ", ".join(run.id for run, _ in pairs))
-                self.unrecorded.update(run.id for run, _ in pairs)
-                return None
+                    self.unrecorded.update(each.cancellation.run_id for each in left)
+                    return done
+            except Exception as error:  # noqa: BLE001 - a document that cannot be rendered stops nothing
+                return done | await self._record_apart(note, left, error)
             await self.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _record_apart(self, note: Note, finals: Sequence[Settled], error: Exception) -> dict[str, UUID]:
+        """Record in halves what cannot be recorded together: only a run that cannot be recorded goes without."""
+        if len(finals) > 1:
+            half = len(finals) // 2
+            return await self._record(note, finals[:half]) | await self._record(note, finals[half:])
+        (run_id,) = (each.cancellation.run_id for each in finals)
+        self.unrecorded.add(run_id)
+        unexpected = error if not isinstance(error, RecordRefusedError) else None
+        logger.error("Run %s could not be recorded, and its note stays open: %s", run_id, error, exc_info=unexpected)
+        return {}
 
 
 def _by_size(results: Sequence[Settled], most: int) -> Iterator[list[Settled]]:

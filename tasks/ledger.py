@@ -37,7 +37,8 @@ from prefect.utilities.urls import url_for
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import RecordError, RecordRefusedError
 from prefect_extend_ai.ledger import Note, Scope
-from prefect_extend_ai.rendering import escape, link, record_page, record_title, shared_record_page
+from prefect_extend_ai.rendering import escape, link, part_pages, record_page, record_title, shared_record_page
+from prefect_extend_ai.rendering.records import PART
 from prefect_extend_ai.report import Cancellation
 from prefect_extend_ai.runs import Run, RunKind
 from prefect_extend_ai.tasks.liveness import sweep_is_alive, sweep_lock
@@ -50,6 +51,7 @@ T = TypeVar("T")
 
 NOTE_META = "extend_note"
 RUN_META = "extend_run_"
+PART_META = "extend_part_of"
 AGAIN_AFTER = (0.05, 0.1, 0.3, 1, 8, 0)
 """Seconds after which Prefect's client asks a busy server again, up to five times; it waits after the last one too."""
 REFUSALS = (400, 413, 422)
@@ -118,16 +120,33 @@ class PrefectLedger:
         return note
 
     async def record(self, note: Note, finals: Sequence[tuple[Run, Cancellation]]) -> UUID:
-        """Keep these final objects in one artifact. Raises RecordError when Prefect does not take it."""
+        """Keep these final objects in one artifact, or a large one in several. Raises RecordError when that fails."""
         runs = [run for run, _ in finals]
         alone = len(finals) == 1
         # In a thread: a large document takes its time, and other runs' requests have theirs to keep.
         page = await asyncio.to_thread(lambda: record_page(*finals[0]) if alone else shared_record_page(list(finals)))
+        title = record_title(runs[0]) if alone else f"Final objects of {len(runs)} {runs[0].kind} runs"
+        held = {f"{RUN_META}{place}": run.id for place, run in enumerate(runs)}
+        try:
+            return await self._write_page(note, title, page, held)
+        except RecordRefusedError:
+            if not alone or len(page) <= PART:
+                raise
+        logger.warning("Prefect does not take run %s in one artifact, so it is recorded in several.", runs[0].id)
+        pages = await asyncio.to_thread(lambda: list(part_pages(runs[0])))
+        parts = [
+            await self._write_page(note, f"Part {place} of {len(pages)}: {title}", page, {PART_META: runs[0].id})
+            for place, page in enumerate(pages, start=1)
+        ]
+        # Last, for it is what says that the run is recorded.
+        return await self._write_page(note, title, record_page(*finals[0], [_part_link(part) for part in parts]), held)
+
+    async def _write_page(self, note: Note, title: str, page: str, metadata: dict[str, str]) -> UUID:
         artifact = await self.write(
             type="markdown",
-            description=record_title(runs[0]) if alone else f"Final objects of {len(runs)} {runs[0].kind} runs",
+            description=title,
             data=page,
-            metadata_={NOTE_META: str(note.id)} | {f"{RUN_META}{place}": run.id for place, run in enumerate(runs)},
+            metadata_={NOTE_META: str(note.id)} | metadata,
             flow_run_id=note.flow_run_id,
             task_run_id=note.task_run_id,
         )
@@ -280,6 +299,10 @@ def record_url(artifact_id: UUID) -> str:
     path = f"/runs/flow-run/{artifact_id}"
     flow_run_url = url_for("flow-run", obj_id=artifact_id) or ""
     return flow_run_url.replace(path, f"/artifacts/artifact/{artifact_id}") if flow_run_url.endswith(path) else ""
+
+
+def _part_link(artifact_id: UUID) -> str:
+    return link(f"artifact {artifact_id}", record_url(artifact_id))
 
 
 def _key(scope: Scope) -> str:

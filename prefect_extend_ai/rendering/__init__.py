@@ -6,7 +6,7 @@ it cannot break out of a table or a fence, nor become a link, a picture or HTML 
 
 from prefect_extend_ai.rendering.inert import address, escape, fence, link, unmarked, visible
 from prefect_extend_ai.rendering.json_text import pretty_json
-from prefect_extend_ai.rendering.records import record_page, record_title, shared_record_page
+from prefect_extend_ai.rendering.records import part_pages, record_page, record_title, shared_record_page
 from prefect_extend_ai.rendering.reports import report_page, report_table
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "escape",
     "fence",
     "link",
+    "part_pages",
     "pretty_json",
     "record_page",
     "record_title",

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Sequence
+
 from prefect_extend_ai.rendering.inert import address, escape, fence, link, unmarked
 from prefect_extend_ai.rendering.json_text import pretty_json
 from prefect_extend_ai.rendering.words import age, instant, plain, table
 from prefect_extend_ai.report import Cancellation, Outcome
 from prefect_extend_ai.runs import Run
 
-__all__ = ["record_page", "record_title", "shared_record_page"]
+__all__ = ["part_pages", "record_page", "record_title", "shared_record_page"]
+
+PART = 200_000
+"""Characters of a final object in one part: below a megabyte, whatever they are and however they are escaped."""
 
 _SAID = {
     Outcome.CANCELLED: "This run was cancelled.",
@@ -27,9 +33,31 @@ def record_title(run: Run) -> str:
     return f"{run.kind.capitalize()} run {unmarked(run.id)}: {unmarked(run.status or 'status unknown', 40)}"
 
 
-def record_page(run: Run, cancellation: Cancellation) -> str:
-    """The record of one run. Its first `json` block is the run object that Extend sent; only its layout is ours."""
-    return _record(run, cancellation, "##")
+def record_page(run: Run, cancellation: Cancellation, parts: Sequence[str] = ()) -> str:
+    """The record of one run. Its first `json` block is the run object that Extend sent; only its layout is ours.
+
+    Args:
+        run: the run as it was read last.
+        cancellation: what became of it.
+        parts: where the object is instead, as markdown, when it is kept in `part_pages`.
+    """
+    if not parts:
+        return _record(run, cancellation, "##")
+    said = f"The final object is too large for one artifact here. It is in {len(parts)}, in this order: each holds"
+    places = "\n".join(f"{place}. {part}" for place, part in enumerate(parts, start=1))
+    return f"{_facts_of(run, cancellation, '##')}\n\n{said} a JSON string, and these joined are the object.\n\n{places}"
+
+
+def part_pages(run: Run) -> Iterator[str]:
+    """The run object that Extend sent in pages of about `PART` characters.
+
+    Each has one `text` block with a JSON string; what these strings say, one after the other, is the object's JSON.
+    """
+    parts = range(0, len(run.text), PART)
+    for place, start in enumerate(parts, start=1):
+        title = f"## {run.kind.capitalize()} run {escape(run.id)}, part {place} of {len(parts)}"
+        string = json.dumps(run.text[start : start + PART], ensure_ascii=False)
+        yield f"{title}\n\n{fence(pretty_json(string), 'text')}"
 
 
 def shared_record_page(pairs: list[tuple[Run, Cancellation]]) -> str:
@@ -43,13 +71,16 @@ def shared_record_page(pairs: list[tuple[Run, Cancellation]]) -> str:
 
 
 def _record(run: Run, cancellation: Cancellation, heading: str) -> str:
+    return f"{_facts_of(run, cancellation, heading)}\n\n{fence(pretty_json(run.text))}"
+
+
+def _facts_of(run: Run, cancellation: Cancellation, heading: str) -> str:
     said = _SAID.get(cancellation.outcome, "")
     return "\n\n".join(
         [
             f"{heading} {run.kind.capitalize()} run {escape(run.id)}",
             f"**{said}** {escape(cancellation.reason, 500)}".strip() if said else escape(cancellation.reason, 500),
             table(["Fact", "Value"], [(name, value or "none") for name, value in _facts(run, cancellation)]),
-            fence(pretty_json(run.text)),
         ]
     )
 

@@ -174,6 +174,19 @@ class Artifacts:
         }
         return all(world.cancels(run_id) == 1 for run_id in cancelled)
 
+    def one(self, artifact_id):
+        (found,) = self.all(id={"any_": [artifact_id]})
+        return found
+
+    def holding(self, run_id):
+        """The artifacts whose metadata say that they hold this run."""
+        keyless = self.all(key={"exists_": False}, type={"any_": ["markdown"]})
+        return [
+            each
+            for each in keyless
+            if run_id in (each["metadata_"] or {}).values() and "extend_run_0" in each["metadata_"]
+        ]
+
     def keyed(self, key, **filters):
         return self.all(key={"any_": [key]}, **filters)
 

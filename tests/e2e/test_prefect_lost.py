@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 
 import pytest
@@ -41,6 +43,26 @@ def test_a_prefect_that_cannot_be_read_means_no_cancel_and_the_flow_says_so(pref
         assert sweep.wait() == 1
         assert "records cannot be read" in sweep.said
         assert [entry for entry in sandbox.world.journal if entry.operation == "cancel"] == []
+
+
+def test_a_run_too_large_for_one_artifact_is_recorded_in_parts(prefect_server, proxied, sweeping, artifacts, stuck):
+    world = stuck(2)
+    large = world.add(age_minutes=120, metadata={"pages": ['1.50 "``` \u202e' * 9] * 8_000})
+    with serve(world) as sandbox:
+        prefect = proxied(prefect_server.api_url)
+        prefect.before = lambda request: 413 if len(request.body) > 1_000_000 else None
+        sweep = sweeping(sandbox.url, api_url=prefect.url)
+        assert sweep.wait() == 0, sweep.said
+        assert artifacts.open_notes(sandbox.url) == []
+        records = artifacts.records()
+        assert {run_id for run_id in world.runs if run_id in records} == {
+            run_id for run_id in world.runs if world.get(run_id).status == "CANCELLED"
+        } - {large}
+        (record,) = artifacts.holding(large)
+        parts = [artifacts.one(found) for found in re.findall(r"artifact ([0-9a-f-]{36})\]", record["data"])]
+        assert len(parts) > 4
+        strings = [re.search(r"`{3,}text\n(.*)\n`{3,}$", part["data"])[1] for part in parts]
+        assert json.loads("".join(map(json.loads, strings))) == world.full(large)
 
 
 def test_a_prefect_that_is_busy_is_asked_again_a_moment_later(prefect_server, proxied, sweeping, artifacts, stuck):

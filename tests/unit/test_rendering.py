@@ -23,8 +23,10 @@ from prefect_extend_ai.rendering import (
     escape,
     fence,
     link,
+    part_pages,
     record_page,
     record_title,
+    records,
     report_page,
     report_table,
     shared_record_page,
@@ -384,6 +386,29 @@ def test_a_record_says_what_happened_and_holds_the_object_whole():
     (fence,) = blocks(page, "fence")
     assert fence.info == "json"
     assert json.loads(fence.content) == run.raw
+
+
+@given(document)
+def test_the_parts_of_a_large_object_joined_are_the_object(text):
+    run = run_of(failureMessage=text, pages=[text] * 40)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "PART", 100)
+        pages = list(part_pages(run))
+    strings = []
+    for place, page in enumerate(pages, start=1):
+        assert headings(page) == [f"Classify run clr_Xy5, part {place} of {len(pages)}"]
+        (fence,) = blocks(page, "fence")
+        assert fence.info == "text"
+        assert not HIDDEN.search(page)
+        strings.append(json.loads(fence.content))
+    assert json.loads("".join(strings)) == run.raw
+
+
+def test_a_record_in_parts_says_where_they_are_and_has_no_object():
+    page = record_page(run_of(), cancellation(), [link("part", DASHBOARD), "somewhere"])
+    assert "in 2, in this order: each holds a JSON string" in page
+    assert links(page) == [DASHBOARD, DASHBOARD]
+    assert blocks(page, "fence") == []
 
 
 @given(document, document, document, document)

@@ -181,6 +181,25 @@ def test_a_run_that_cannot_be_rendered_or_recorded_costs_its_own_record_alone(st
     assert on.sweep.stop.reason is None
 
 
+def test_a_shared_record_that_is_refused_is_tried_in_halves(stage):
+    on = stage({}, {}, {}, {}, runs_a_record=50)
+    record, asked = on.ledger.record, []
+
+    async def strict(note, finals):
+        asked.append([run.id for run, _ in finals])
+        if len(finals) > 2 or "clr_3" in asked[-1]:
+            raise RecordRefusedError("413 too large")
+        return await record(note, finals)
+
+    on.ledger.record = strict
+    cancellations = on.cancel()
+    assert [len(ids) for ids in asked] == [4, 2, 2, 1, 1]
+    assert [each.record is None for each in cancellations] == [False, False, False, True]
+    assert on.sweep.unrecorded == {"clr_3"}
+    assert [note.run_ids for note in on.prefect.notes.values()] == [["clr_3"]]
+    assert on.sweep.stop.reason is None
+
+
 def test_settling_counts_no_run_whose_record_is_not_taken(stage):
     on = stage({"status": "CANCELLED"}, {})
     on.leave_open("clr_0")
