@@ -129,7 +129,9 @@ async def _run(
     try:
         await write_report(ledger, whole(done), _rules(policy) if report.limit_minutes is not None else [])
     except RecordError as error:
-        done = done.model_copy(update={"trouble": f"the report could not be written: {error}"})
+        unwritten = f"the report could not be written: {error}"
+        done = done.model_copy(update={"trouble": f"{done.trouble}; {unwritten}" if done.trouble else unwritten})
+    emit_sweep(done)
     for cancellation in cancellations if events_last else []:
         emit_cancelled(report.kind, cancellation)
     return done

@@ -7,6 +7,7 @@ that said that it should, and what came of it is told by a read again.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -101,7 +102,7 @@ async def cancel_one(
         if stop.reason is not None:
             return case.settled(Outcome.DEFERRED)
         step = await case.check_and_cancel()
-    deadline = clock() + confirm_seconds
+    deadline = case.deadline = clock() + confirm_seconds
     pause = FIRST_PAUSE
     while not isinstance(step, Outcome):
         await sleep(max(min(pause, min(deadline, stop.deadline) - clock()), 0))
@@ -136,6 +137,7 @@ class _Case:
         self.latest: Run | None = None
         self.age_minutes = target.age_minutes
         self.spared_because: str | None = None
+        self.deadline = math.inf
 
     async def check_and_cancel(self, is_late: Callable[[], bool] = lambda: False) -> Outcome | Step:
         """Read the run, and cancel it where it still has to be; again, while the check grows old before the cancel."""
@@ -163,11 +165,14 @@ class _Case:
         except GivenUp:
             if not self.tried.posts:
                 return Outcome.DEFERRED
-            self._problem(ExtendTransportError("the sweep was stopped before a last read came"))
+            self._problem(ExtendTransportError("no read came in time"))
             return Outcome.UNCONFIRMED if self.tried.may_have_taken else Outcome.ERROR
         except ExtendNotFoundError as error:
             self._problem(error)
             return Outcome.NOT_FOUND
+        except (ExtendRateLimitError, ExtendNotSentError) as error:
+            self._problem(error)
+            return self._turned_away(late=late)
         except ExtendError as error:
             self._problem(error)
             if self.tried.posts and not late and not isinstance(error, ACCOUNT_ERRORS):
@@ -196,7 +201,12 @@ class _Case:
                 return Step.CHECK
             self._lost(ExtendTransportError("the sweep was stopped before the answer came"))
             return Step.WAIT
-        except (*ACCOUNT_ERRORS, ExtendRateLimitError) as error:
+        except ExtendRateLimitError as error:
+            self._problem(error)
+            if tried.posts:
+                tried.posts += 1  # one of the few that a run gets
+            return self._turned_away()
+        except ACCOUNT_ERRORS as error:
             # Nothing was done, and nothing will be by asking again.
             self._problem(error)
             tried.posts += 1
@@ -232,7 +242,7 @@ class _Case:
 
     def _no_time_to_read(self) -> bool:
         if self.tried.posts:
-            return self.clock() >= self.stop.deadline + LAST_READ_SECONDS
+            return self.clock() >= min(self.deadline, self.stop.deadline) + LAST_READ_SECONDS
         return self.stop.reason is not None
 
     def _no_time_to_cancel(self) -> bool:
@@ -243,6 +253,14 @@ class _Case:
         if self.tried.posts or (self.stop.reason is None and self.clock() < self.give_up_at):
             return None
         return Outcome.DEFERRED
+
+    def _turned_away(self, *, late: bool = False) -> Outcome | Step:
+        """What a request means that Extend's limit let through at no time; it was not carried out."""
+        if not self.tried.posts:
+            return Outcome.DEFERRED
+        if not late:
+            return Step.WAIT
+        return Outcome.UNCONFIRMED if self.tried.may_have_taken else Outcome.ERROR
 
     def _lost(self, error: ExtendError) -> None:
         self._problem(error)
@@ -277,6 +295,6 @@ class _Case:
             case Outcome.REFUSED:
                 return f"Extend refuses the cancel and the run is still {status}: {problem}"
             case Outcome.DEFERRED:
-                return self.stop.reason or f"Extend's rate limit let no cancel leave within {TURN_SECONDS:.0f} s"
+                return self.stop.reason or f"Extend's rate limit let no request through within {TURN_SECONDS:.0f} s"
             case _:
                 return f"{problem}; {sent if self.tried.posts else 'no cancel was sent'}"

@@ -52,7 +52,7 @@ class ExtendClient:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._state: Literal["new", "open", "closed"] = "new"
-        self._prefixes_warned_of: set[tuple[RunKind, str]] = set()
+        self._warned_of_ids: set[RunKind] = set()
 
     async def __aenter__(self) -> Self:
         if self._state != "new":
@@ -201,9 +201,8 @@ class ExtendClient:
 
     def _path(self, kind: RunKind, run_id: str) -> str:
         check_run_id(run_id)
-        prefix = run_id.partition("_")[0]
-        if not run_id.startswith(kind.id_prefix) and (kind, prefix) not in self._prefixes_warned_of:
-            self._prefixes_warned_of.add((kind, prefix))
+        if not run_id.startswith(kind.id_prefix) and kind not in self._warned_of_ids:
+            self._warned_of_ids.add(kind)
             logger.warning("%r does not begin with %r, as the ids of %s runs do", run_id, kind.id_prefix, kind)
         return f"{kind.path}/{quote(run_id, safe='')}"
 

@@ -211,7 +211,7 @@ class _SharedLimit:
                 await self._look()
             await rate_limit(self._name, strict=True)
         except (ConcurrencySlotAcquisitionError, PrefectException, httpx.HTTPError) as error:
-            problem = str(error).splitlines()[0]
+            problem = (str(error) or type(error).__name__).splitlines()[0]
         else:
             return
         raise SharedLimitError(

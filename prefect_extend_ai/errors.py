@@ -87,19 +87,13 @@ class ExtendAPIError(ExtendError):
         code: str | None = None,
         request_id: str | None = None,
         retryable: bool | None = None,
-        **extra: Any,
     ) -> None:
-        # Keywords are kept so that the exception survives pickling: Prefect may persist it as a result.
-        self._keywords = {"status": status, "code": code, "request_id": request_id, "retryable": retryable, **extra}
         self.message = message
         self.status = status
         self.code = code
         self.request_id = request_id
         self.retryable = retryable
         super().__init__(message)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.message, self._keywords)
 
     def __str__(self) -> str:
         facts = [f"HTTP {self.status}" if self.status else None, self.code, self.message or None]
@@ -144,7 +138,7 @@ class ExtendOddAnswerError(ExtendAPIError):
 
     def __init__(self, message: str, *, body: str = "", **keywords: Any) -> None:
         self.body = body[:BODY_SHOWN]
-        super().__init__(message, body=self.body, **keywords)
+        super().__init__(message, **keywords)
 
     def __str__(self) -> str:
         return f"{super().__str__()}; the body begins {self.body!r}" if self.body else super().__str__()
@@ -179,7 +173,3 @@ class SweepFailed(ExtendError):
 
 class SweepRefused(SweepFailed):
     """A guard refused the sweep: nothing was cancelled."""
-
-
-def _rebuild(kind: type[ExtendAPIError], message: str, keywords: dict[str, Any]) -> ExtendAPIError:
-    return kind(message, **keywords)

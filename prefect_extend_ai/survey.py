@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, TypeVar
 
 from prefect_extend_ai.client import ExtendClient, Page, check_run_id
 from prefect_extend_ai.errors import ExtendInputError, ExtendOddAnswerError
@@ -25,7 +25,9 @@ from prefect_extend_ai.staleness import (
 )
 from prefect_extend_ai.stop import GivenUp, Stop, unless
 
-__all__ = ["Survey", "Target", "take_survey"]
+__all__ = ["Survey", "Target", "guarded_survey", "take_survey"]
+
+T = TypeVar("T")
 
 PAGES_UNSORTED = 10
 """How far the outage guard reads where the newest cannot be asked for first (parse runs)."""
@@ -48,10 +50,9 @@ class Target:
     dashboard_url: str | None = None
 
     @classmethod
-    def of(cls, run: Run, now: datetime) -> Target:
+    def of(cls, run: Run) -> Target:
         """The target that a listed run becomes."""
-        age = (now - run.updated_at).total_seconds() / 60 if run.updated_at else None
-        return cls(run.id, run.updated_at, run.created_at, age, run.dashboard_url)
+        return cls(run.id, run.updated_at, run.created_at, run.age_minutes, run.dashboard_url)
 
     def cancellation(self, outcome: Outcome, reason: str) -> Cancellation:
         """What became of it where nothing was sent or read for it."""
@@ -96,7 +97,7 @@ async def take_survey(
     keep: Callable[[Run], object] | None = None,
     stop: Stop | None = None,
 ) -> Survey:
-    """List what is PROCESSING, sort it into stale and exempt, and ask the guards.
+    """List what is PROCESSING, and sort it into stale and exempt; no guard is asked.
 
     Args:
         client: an open client.
@@ -129,24 +130,30 @@ async def take_survey(
                 survey.ages[age_band(now - run.updated_at, timedelta(minutes=max_processing_minutes))] += 1
             exempt = _exemption(run, now, max_processing_minutes, policy)
             if exempt is None:
-                survey.stale.append(Target.of(run, now))
+                survey.stale.append(Target.of(run))
                 if keep is not None:
                     keep(run)
             else:
                 survey.exempt[exempt] += 1
-    if stop is not None and stop.reason is not None:
-        return Survey(unfinished=stop.reason)
     survey.stale.sort(key=lambda target: (-(target.age_minutes or 0), target.run_id))
     survey.exempt = +survey.exempt
+    return survey if stop is None or stop.reason is None else Survey(unfinished=stop.reason)
+
+
+async def guarded_survey(
+    client: ExtendClient, kind: RunKind, max_processing_minutes: int, policy: StalePolicy, *, stop: Stop | None = None
+) -> Survey:
+    """Take a survey to cancel by: the guards have been asked. Takes and raises what `take_survey` does."""
+    survey = await take_survey(client, kind, max_processing_minutes, policy, stop=stop)
     survey.refusal = too_many(len(survey.stale), policy)
-    survey.refusal = survey.refusal or await _outage(client, kind, survey, max_processing_minutes, policy)
-    return survey
+    survey.refusal = survey.refusal or await _outage(client, kind, survey, max_processing_minutes, policy, stop=stop)
+    return survey if stop is None or stop.reason is None else Survey(unfinished=stop.reason)
 
 
-async def _next(pages: AsyncIterator[tuple[Page, datetime]], stop: Stop | None) -> tuple[Page, datetime] | None:
+async def _next(pages: AsyncIterator[T], stop: Stop | None) -> T | None:
     """The next page; None where there is none, or where it is not wanted any more."""
 
-    async def read() -> tuple[Page, datetime] | None:
+    async def read() -> T | None:
         return await anext(pages, None)
 
     if stop is None:
@@ -210,7 +217,13 @@ async def _pages(
 
 
 async def _outage(
-    client: ExtendClient, kind: RunKind, survey: Survey, max_processing_minutes: int, policy: StalePolicy
+    client: ExtendClient,
+    kind: RunKind,
+    survey: Survey,
+    max_processing_minutes: int,
+    policy: StalePolicy,
+    *,
+    stop: Stop | None,
 ) -> str | None:
     """Ask the outage guard; it costs a request or two, and none below its threshold."""
     if not policy.outage_guard or len(survey.stale) < OUTAGE_FROM or survey.now is None:
@@ -219,7 +232,8 @@ async def _outage(
     verdict = None
     for status in (PROCESSED, FAILED):
         pages = 0
-        async for page in client.iter_pages(kind, status=status, sort_dir="desc"):
+        listing = client.iter_pages(kind, status=status, sort_dir="desc")
+        while (page := await _next(listing, stop)) is not None:
             finished = [run.updated_at for run in page.runs if run.updated_at and not run.was_aborted]
             verdict = outage(len(survey.stale), finished, survey.now, limit, policy)
             pages += 1

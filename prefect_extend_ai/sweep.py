@@ -189,6 +189,8 @@ class Sweep:
         self._settled |= recorded
         missing = [run_id for run_id in note.run_ids if run_id not in recorded]
         found = await asyncio.gather(*(self._look_again(note, run_id) for run_id in missing))
+        if isinstance(self.stop.error, ACCOUNT_ERRORS):
+            raise self.stop.error
         finals = [each for each in found if isinstance(each, Settled)]
         chunks = _by_size(finals, 1 if len(finals) <= BATCH else SHARED_RECORD)
         settled: list[Cancellation] = []
@@ -218,8 +220,9 @@ class Sweep:
             return None
         except ExtendNotFoundError:
             return Outcome.NOT_FOUND if self.now() - note.opened_at > MISSING_PATIENCE else None
-        except ACCOUNT_ERRORS:
-            raise
+        except ACCOUNT_ERRORS as error:
+            self.stop.set(f"the sweep was stopped by an error: {error}", error)
+            return None
         except ExtendError as error:
             logger.warning("Run %s of an earlier sweep could not be read, and stays open: %s", run_id, error)
             return None

@@ -11,7 +11,7 @@ from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.report import Cancellation
 from prefect_extend_ai.runs import KindName, RunKind
 from prefect_extend_ai.staleness import StalePolicy, why_not_at_all
-from prefect_extend_ai.survey import Survey, Target, take_survey
+from prefect_extend_ai.survey import Survey, Target, guarded_survey
 from prefect_extend_ai.sweep import Sweep
 from prefect_extend_ai.tasks.events import emit_cancelled
 from prefect_extend_ai.tasks.ledger import prefect_ledger
@@ -26,7 +26,8 @@ async def cancel_run(
     """Cancel one run, whatever its age, and say truthfully what became of it.
 
     The whole way of a run: write ahead, check, cancel, confirm, record the final object as an artifact. A run whose
-    metadata has `prefect_hold` set is spared. Await it from an async flow; it returns within about two minutes.
+    metadata has `prefect_hold` set is spared. Await it from an async flow. It returns within seconds, or
+    a few minutes where Extend does not answer.
 
     Args:
         credentials: The Extend account.
@@ -62,8 +63,8 @@ async def settle_earlier_sweeps(sweep: Sweep) -> list[Cancellation]:
 
 @task(name="survey-extend-runs", cache_policy=NO_CACHE)
 async def survey_runs(sweep: Sweep, max_processing_minutes: int, policy: StalePolicy) -> Survey:
-    """List everything in progress and sort it into stale and exempt. Raises what `take_survey` raises."""
-    return await take_survey(sweep.client, sweep.ledger.scope.kind, max_processing_minutes, policy, stop=sweep.stop)
+    """List everything in progress, sort it into stale and exempt, ask the guards. Raises what `take_survey` raises."""
+    return await guarded_survey(sweep.client, sweep.ledger.scope.kind, max_processing_minutes, policy, stop=sweep.stop)
 
 
 @task(name="cancel-extend-runs", cache_policy=NO_CACHE)

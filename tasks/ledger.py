@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from datetime import UTC, datetime
@@ -60,6 +61,8 @@ LATE_DELETES = 30.0
 """Seconds for which deletes under way are waited for at the end."""
 PAGE = 200
 """Artifacts in one read: Prefect's own limit."""
+RECORDS_PAGE = 25
+"""Records in one read: Prefect sends them whole, and each may hold a megabyte."""
 
 
 @contextlib.asynccontextmanager
@@ -160,7 +163,8 @@ class PrefectLedger:
             else {"task_run_id": ArtifactFilterTaskRunId(any_=[note.task_run_id] if note.task_run_id else [])}
         )
         found: dict[str, UUID] = {}
-        for artifact in await self._read(ArtifactFilter(key=ArtifactFilterKey(exists_=False), **owner)):
+        records = ArtifactFilter(key=ArtifactFilterKey(exists_=False), **owner)
+        async for artifact in self._read(records, page=RECORDS_PAGE):
             metadata = artifact.metadata_ or {}
             if metadata.get(NOTE_META) == str(note.id):
                 found |= {value: artifact.id for name, value in metadata.items() if name.startswith(RUN_META)}
@@ -194,7 +198,8 @@ class PrefectLedger:
         """Open notes of the scope, oldest first, but for those of a sweep that is still alive on this machine."""
         notes: dict[UUID, Note] = {}
         wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[_key(self.scope)]), type=ArtifactFilterType(any_=["json"]))
-        for artifact in sorted(await self._read(wanted), key=lambda artifact: str(artifact.created)):
+        found = [artifact async for artifact in self._read(wanted)]
+        for artifact in sorted(found, key=lambda artifact: str(artifact.created)):
             try:
                 note = Note.model_validate_json(artifact.data) if isinstance(artifact.data, str) else None
             except ValueError:
@@ -252,24 +257,22 @@ class PrefectLedger:
         async with self._writing:
             return await self._asked("nothing can be recorded", self.client.create_artifact(ArtifactCreate(**facts)))
 
-    async def _read(self, wanted: ArtifactFilter) -> list[Artifact]:
-        artifacts: list[Artifact] = []
-        while True:
-            page = await self._asked(
-                "records cannot be read",
-                self.client.read_artifacts(
-                    artifact_filter=wanted, sort=ArtifactSort.ID_DESC, limit=PAGE, offset=len(artifacts)
-                ),
+    async def _read(self, wanted: ArtifactFilter, page: int = PAGE) -> AsyncIterator[Artifact]:
+        for offset in itertools.count(step=page):
+            asked = self.client.read_artifacts(
+                artifact_filter=wanted, sort=ArtifactSort.ID_DESC, limit=page, offset=offset
             )
-            artifacts += page
-            if len(page) < PAGE:
-                return artifacts
+            artifacts = await self._asked("records cannot be read", asked)
+            for artifact in artifacts:
+                yield artifact
+            if len(artifacts) < page:
+                return
 
     async def _asked(self, otherwise: str, request: Awaitable[T]) -> T:
         kind = RecordError
         try:
             return await request
-        except (httpx.HTTPError, PrefectException, OSError) as error:
+        except (httpx.HTTPError, PrefectException, OSError, ValueError) as error:
             why = _first_line(error)
             if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in REFUSALS:
                 kind = RecordRefusedError

@@ -10,7 +10,6 @@ from prefect.utilities.urls import url_for
 
 from prefect_extend_ai.rendering import report_page, report_table, unmarked
 from prefect_extend_ai.report import SweepReport
-from prefect_extend_ai.tasks.events import emit_sweep
 from prefect_extend_ai.tasks.ledger import PrefectLedger, record_url
 
 __all__ = ["write_report"]
@@ -18,7 +17,7 @@ __all__ = ["write_report"]
 
 @task(name="write-sweep-report", cache_policy=NO_CACHE)
 async def write_report(ledger: PrefectLedger, report: SweepReport, rules: Sequence[tuple[str, str]]) -> None:
-    """Write the report's page, its table where there are rows, and the sweep's event. Raises RecordError."""
+    """Write the report's page, and its table where there are rows. Raises RecordError."""
     what = "sweep" if report.limit_minutes is not None else "by-id"
     key = f"extend-{what}-{ledger.scope.slug}"
     owner = {"flow_run_id": ledger.flow_run_id, "task_run_id": ledger.task_run_id}
@@ -30,4 +29,3 @@ async def write_report(ledger: PrefectLedger, report: SweepReport, rules: Sequen
         await ledger.write(
             key=f"{key}-runs", type="table", description=unmarked(report.headline), data=json.dumps(rows), **owner
         )
-    emit_sweep(report)

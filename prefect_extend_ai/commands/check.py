@@ -128,13 +128,11 @@ async def _look_at_sweeps(prefect: PrefectClient, name: str) -> Finding:
     latest = await _first(prefect, deployment, begun, FlowRunSort.START_TIME_DESC)
     coming = await _first(prefect, deployment, [StateType.SCHEDULED], FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC)
     pool = deployment.work_pool_name
-    if pool and (await prefect.read_work_pool(pool)).is_paused:
-        said = f'the work pool "{pool}" is paused, and runs nothing: prefect work-pool resume {pool}'
-        return Finding("Last sweep", Verdict.NOTE, said)
     return judge_last_sweep(
         _told(latest) if latest else None,
         scheduled=not deployment.paused and any(schedule.active for schedule in deployment.schedules),
         coming=coming.expected_start_time if coming else None,
+        paused_pool=pool if pool and (await prefect.read_work_pool(pool)).is_paused else None,
         staffed=deployment.status is DeploymentStatus.READY,
         how_to_start=f"prefect worker start --pool {pool}" if pool else "python -m prefect_extend_ai.deployments.serve",
         now=datetime.now(UTC),

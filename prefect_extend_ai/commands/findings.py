@@ -73,6 +73,7 @@ def judge_last_sweep(
     *,
     scheduled: bool,
     coming: datetime | None,
+    paused_pool: str | None,
     staffed: bool,
     how_to_start: str,
     now: datetime,
@@ -83,6 +84,7 @@ def judge_last_sweep(
         last: the latest sweep that has begun, None where there is none.
         scheduled: whether a schedule is active.
         coming: when the next one is due, None where that is not known.
+        paused_pool: the sweep's work pool, where somebody has paused it.
         staffed: whether a worker, or a serving process, has asked for runs within the last minute.
         how_to_start: what to type to have one.
         now: the time.
@@ -91,6 +93,9 @@ def judge_last_sweep(
     told = f"{_span(now - last.since)} ago: {last.state}, {last.message}" if last else "there was none yet"
     if last is not None and not last.well:
         return Finding(about, Verdict.MEND, f"{told} (flow run {last.name})")
+    if paused_pool is not None:
+        how = f"prefect work-pool resume {paused_pool}"
+        return Finding(about, Verdict.NOTE, f'{told}; the work pool "{paused_pool}" is paused, and runs nothing: {how}')
     if not staffed:
         return Finding(about, Verdict.MEND, f"{told}; nothing is there to run the next one: {how_to_start}")
     if not scheduled:

@@ -93,6 +93,8 @@ def _mark(report: SweepReport) -> str:
     if urgent:
         which = "1 run is" if urgent == 1 else f"{urgent:,} runs are"
         return f"⚠️ **A person is needed:** {which} not cancelled for certain."
+    if report.needs_attention:
+        return "⚠️ **A person is needed:** see what to do next."
     return "✓ **Nobody is needed.**"
 
 
@@ -162,6 +164,9 @@ def _next_steps(report: SweepReport) -> str:
     steps = [f"- **guard**: {escape(report.refusal, 500)}"] if report.refusal is not None else []
     if report.trouble is not None:
         steps.append(f"- **stopped early**: {escape(report.trouble, 500)}")
+    if report.unrecorded:
+        runs = "1 run" if report.unrecorded == 1 else f"{report.unrecorded:,} runs"
+        steps.append(f"- **not recorded**: {runs} that ended. The log says why; the next sweep tries again.")
     for outcome, words in _ADVICE.items():
         of_these = [each for each in report.cancellations if each.outcome is outcome]
         if of_these:

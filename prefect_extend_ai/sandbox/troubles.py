@@ -38,7 +38,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import get_args
@@ -195,4 +195,5 @@ class Troubles:
         what = rng.choice(_CHAOS)
         if where in ("list", "create", "other") and what.partition("=")[0] in _CHANGES:
             return None
-        return Trouble.parse(f"{'any' if where == 'other' else where}:{which}:{what}")
+        # Not written into the line: an id may have a colon in it.
+        return replace(Trouble.parse(f"any:*:{what}"), where=where, which=which)

@@ -29,7 +29,7 @@ from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sandbox import API_KEY, WORKSPACE, Behaviour, CancelMode, World, create_app
 from prefect_extend_ai.staleness import StalePolicy, why_not_stale
 from prefect_extend_ai.stop import Stop
-from prefect_extend_ai.survey import take_survey
+from prefect_extend_ai.survey import guarded_survey
 from prefect_extend_ai.sweep import Sweep, batches
 from prefect_extend_ai.transport import Transport
 
@@ -153,7 +153,7 @@ class Stage:
                 now=self.now,
             )
             settled = await sweep.settle()
-            survey = await take_survey(client, self.kind, 60, self.policy)
+            survey = await guarded_survey(client, self.kind, 60, self.policy)
             assert survey.refusal is None
             assert sum(survey.exempt.values()) + len(survey.stale) == survey.listed
             done = [each for batch in batches(survey.stale) for each in await sweep.cancel_batch(batch)]

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from prefect_extend_ai import ExtendCredentials
-from prefect_extend_ai.flows import cancel_stale_runs
+from prefect_extend_ai.errors import RecordError
+from prefect_extend_ai.flows import cancel_stale_runs, conduct
 from prefect_extend_ai.sandbox import serve
 
 IMPATIENT = {"PREFECT_CLIENT_MAX_RETRIES": "0", "RECORD_PATIENCE": "2"}
@@ -129,3 +130,23 @@ async def test_a_prefect_lost_in_the_middle_stops_the_cancelling_and_the_next_sw
         assert world.stale() == []
         assert artifacts.holds_each_once(world)
         assert artifacts.open_notes(sandbox.url) == []
+
+
+async def test_a_report_that_cannot_be_written_is_told_of_after_what_went_wrong_before_and_in_the_sweeps_event(
+    prefect_server, stuck, monkeypatch
+):
+    told = []
+
+    async def unwritten(*_):
+        raise RecordError("Prefect is away")
+
+    monkeypatch.setattr(conduct, "write_report", unwritten)
+    monkeypatch.setattr(conduct, "emit_sweep", told.append)
+    with serve(stuck(2, troubles=["cancel:*:401@1-"])) as sandbox:
+        credentials = ExtendCredentials(api_key="sk_sandbox", base_url=sandbox.url)
+        state = await cancel_stale_runs(credentials, return_state=True)
+    assert state.is_failed()
+    (report,) = told
+    assert "401" in report.trouble.partition("; the report could not be written: ")[0]
+    assert report.trouble.endswith("Prefect is away")
+    assert report.headline in state.message

@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from prefect_extend_ai import stop as stopping
-from prefect_extend_ai.cancellation import FRESH_SECONDS, LONGEST_PAUSE, TURN_SECONDS, cancel_one
+from prefect_extend_ai.cancellation import FRESH_SECONDS, LAST_READ_SECONDS, LONGEST_PAUSE, TURN_SECONDS, cancel_one
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import (
     ExtendAuthError,
@@ -139,7 +139,11 @@ REFUSALS = [ExtendRefusedError("no", status=status) for status in (400, 409, 422
         ([ExtendServerError("down", status=503)], [], Outcome.ERROR, 0, False),
         ([P, ExtendServerError("down", status=503)], [P], Outcome.UNCONFIRMED, 1, True),
         ([P, ExtendServerError("down", status=503), C], [P], Outcome.CANCELLED, 1, False),
-        ([P], [ExtendRateLimitError("slow down", status=429)], Outcome.ERROR, 1, False),
+        ([P], [ExtendRateLimitError("slow down", status=429)], Outcome.DEFERRED, 1, False),
+        ([ExtendRateLimitError("slow down", status=429)], [], Outcome.DEFERRED, 0, False),
+        ([P, ExtendRateLimitError("slow down", status=429), C], [P], Outcome.CANCELLED, 1, False),
+        ([P, ExtendRateLimitError("slow down", status=429)], [P], Outcome.UNCONFIRMED, 1, True),
+        ([P, P, C], [LOST[0], ExtendRateLimitError("slow down", status=429)], Outcome.CANCELLED, 2, False),
         *([([P, C], [lost], Outcome.CANCELLED, 1, False) for lost in LOST]),
         *([([P, DONE], [lost], Outcome.FINISHED_FIRST, 1, False) for lost in LOST]),
         *([([P, P, C], [lost, P], Outcome.CANCELLED, 2, False) for lost in LOST]),
@@ -325,7 +329,7 @@ async def test_a_run_for_which_no_cancel_can_leave_is_left_for_the_next_sweep_an
     api = Api([P], [C], turns=[50] * 9)
     settled = await cancel(api)
     assert (settled.cancellation.outcome, api.posts, settled.open) == (Outcome.DEFERRED, 0, False)
-    assert "rate limit let no cancel leave" in settled.cancellation.reason
+    assert "rate limit let no request through" in settled.cancellation.reason
     assert api.now <= TURN_SECONDS + 60
 
 
@@ -375,3 +379,15 @@ async def test_a_sweep_that_is_stopped_waits_for_nothing_that_does_not_come(
     settled = await asyncio.wait_for(going, 5)
     assert (settled.cancellation.outcome, settled.open) == (outcome, is_open)
     assert api.posts == int(leaves)
+
+
+async def test_reads_that_hang_do_not_outlast_the_time_to_confirm(monkeypatch):
+    monkeypatch.setattr(stopping, "LOOK_EVERY", 0.01)
+    api = Silent("GET", leaves=True)
+    going = asyncio.create_task(cancel(api))
+    await asyncio.sleep(0.05)
+    assert not going.done()
+    api.now += 60 + LAST_READ_SECONDS
+    settled = await asyncio.wait_for(going, 5)
+    assert (settled.cancellation.outcome, settled.open) == (Outcome.UNCONFIRMED, True)
+    assert "no read came in time" in settled.cancellation.reason

@@ -257,6 +257,18 @@ async def test_a_shared_limit_that_cannot_be_used_sends_nothing_and_says_what_to
     _assert_our_frames_hide_the_key(caught.value)
 
 
+async def test_a_prefect_that_does_not_answer_about_the_shared_limit_is_named_in_the_error(
+    monkeypatch, without_a_network
+):
+    async def silent(*_, **__):
+        raise httpx.ReadTimeout("")
+
+    monkeypatch.setattr(credentials_module, "rate_limit", silent)
+    async with ExtendCredentials(api_key=KEY, rate_limit="extend-acme").get_client() as client:
+        with pytest.raises(SharedLimitError, match=r"so nothing was sent \(ReadTimeout\)"):
+            await client.get_run("clr_1")
+
+
 async def test_a_shared_limit_that_is_switched_off_is_an_error_too(monkeypatch, without_a_network):
     prefect = AsksPrefect()
     monkeypatch.setattr(credentials_module, "rate_limit", prefect)

@@ -472,6 +472,20 @@ def test_a_report_begins_with_what_happened_and_whether_a_person_is_needed():
     assert "What to do next" not in page_of(report)
 
 
+@given(
+    st.lists(st.sampled_from(Outcome), max_size=3),
+    st.fixed_dictionaries(
+        {}, optional={"refusal": st.just("too many"), "trouble": st.just("HTTP 401"), "unrecorded": st.integers(0, 2)}
+    ),
+)
+def test_a_report_says_that_nobody_is_needed_where_that_is_so_and_nowhere_else(outcomes, facts):
+    report = report_of([cancellation(outcome) for outcome in outcomes], **facts)
+    page = page_of(report)
+    assert ("Nobody is needed" in page) == (not report.needs_attention)
+    assert ("A person is needed" in page) == report.needs_attention
+    assert ("### What to do next\n\n- " in page) == report.needs_attention
+
+
 STILL_THERE = (Outcome.UNCONFIRMED, Outcome.REFUSED)
 """Outcomes of runs that were asked to be cancelled, and are not."""
 

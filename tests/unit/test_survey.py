@@ -14,7 +14,7 @@ from prefect_extend_ai.report import Outcome
 from prefect_extend_ai.runs import Run, RunKind
 from prefect_extend_ai.staleness import OUTAGE_FROM, Exempt, StalePolicy
 from prefect_extend_ai.stop import Stop
-from prefect_extend_ai.survey import PAGES_UNSORTED, Target, take_survey
+from prefect_extend_ai.survey import PAGES_UNSORTED, Target, guarded_survey, take_survey
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -51,8 +51,8 @@ class Listings:
             yield Page(runs, unreadable=self.unreadable, read_at=self.read_at)
 
 
-async def survey_of(listings, *, kind="classify", limit=60, keep=lambda _: None, stop=None, **policy):
-    return await take_survey(listings, RunKind(kind), limit, StalePolicy(**policy), keep=keep, stop=stop)
+async def survey_of(listings, *, kind="classify", limit=60, stop=None, **policy):
+    return await guarded_survey(listings, RunKind(kind), limit, StalePolicy(**policy), stop=stop)
 
 
 def ids(survey):
@@ -199,7 +199,8 @@ async def test_every_run_in_progress_is_in_a_band_of_age():
 
 async def test_callers_may_keep_the_runs_themselves():
     kept = []
-    await survey_of(Listings([item("clr_a", 100, metadata={"x": 1}), item("clr_b", 1)]), keep=kept.append)
+    listings = Listings([item("clr_a", 100, metadata={"x": 1}), item("clr_b", 1)])
+    await take_survey(listings, RunKind.CLASSIFY, 60, StalePolicy(), keep=kept.append)
     assert [(run.id, run.metadata) for run in kept] == [("clr_a", {"x": 1})]
 
 
@@ -251,9 +252,25 @@ async def test_the_outage_guard_reads_one_page_a_status_or_a_few_where_it_cannot
     assert unsorted.pages_read == 1 + PAGES_UNSORTED + 1
 
 
+async def test_a_survey_that_asks_no_guard_reads_no_more_than_the_listing():
+    listings = Listings(backlog(), size=50)
+    survey = await take_survey(listings, RunKind.CLASSIFY, 60, StalePolicy())
+    assert survey.refusal is None
+    assert len(listings.asked) == 1
+
+
+async def test_a_sweep_that_is_stopped_while_the_outage_guard_reads_refuses_nothing_and_selects_nothing():
+    listings = Listings(backlog(), size=50)
+    stop = Stop(lambda: len(listings.asked))
+    stop.after(2, "the sweep took too long")
+    survey = await survey_of(listings, stop=stop)
+    assert (survey.unfinished, survey.refusal, survey.stale) == ("the sweep took too long", None, [])
+    assert [asked["status"] for asked in listings.asked] == ["PROCESSING", "PROCESSED"]
+
+
 def test_a_target_that_was_not_reached_still_says_how_old_it_is():
     run = Run.from_item("classify", item("clr_a", 90, dashboardUrl="https://dashboard.extend.ai/runs/clr_a"), NOW)
-    said = Target.of(run, NOW).cancellation(Outcome.DEFERRED, "over the cap")
+    said = Target.of(run).cancellation(Outcome.DEFERRED, "over the cap")
     assert (said.run_id, said.outcome, said.reason, said.age_minutes) == (
         "clr_a",
         Outcome.DEFERRED,
@@ -261,4 +278,4 @@ def test_a_target_that_was_not_reached_still_says_how_old_it_is():
         90.0,
     )
     assert said.dashboard_url == "https://dashboard.extend.ai/runs/clr_a"
-    assert Target.of(Run.from_item("classify", {"id": "clr_b"}), NOW).age_minutes is None
+    assert Target.of(Run.from_item("classify", {"id": "clr_b"})).age_minutes is None

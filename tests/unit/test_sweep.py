@@ -321,15 +321,18 @@ def test_settling_that_is_stopped_reads_no_further_run_and_leaves_the_note_to_th
 
 
 def test_settling_stops_at_an_error_of_the_account(stage):
-    on = stage({})
-    on.leave_open("clr_0")
+    on = stage({}, {}, {}, concurrency=1)
+    on.leave_open("clr_0", "clr_1", "clr_2")
+    asked = []
 
-    async def refuse(*_):
+    async def refuse(run_id, *_):
+        asked.append(run_id)
         raise ExtendAuthError("wrong key", status=401)
 
     on.client.get_run = refuse
     with pytest.raises(ExtendAuthError):
         on.settle()
+    assert asked == ["clr_0"]
     assert len(on.prefect.notes) == 1
 
 

@@ -265,6 +265,10 @@ def test_chaos_is_the_same_for_the_same_seed_whatever_the_order_of_runs(still):
     assert len({each.split(":")[-1] for each in forth}) > 10
 
 
+def test_chaos_strikes_ids_with_a_colon_too():
+    assert len({str(Troubles(chaos=seed).strike("get", "clr:a", now=World().now())) for seed in range(99)}) > 5
+
+
 def test_patience_wins_against_chaos():
     for seed in range(50):
         struck = struck_by(seed, [("get", "clr_a")] * 10)
