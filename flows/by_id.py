@@ -33,8 +33,8 @@ async def cancel_runs(credentials: ExtendCredentials, run_ids: list[str], kind: 
         The report: what became of each run.
 
     Raises:
-        SweepFailed: A run is unconfirmed, refused or in error; `.report` has the rest. The flow run ends Failed.
-        ExtendError: Nothing could be done at all (an impossible id, wrong key); the flow run ends Failed.
+        SweepFailed: A run is unconfirmed, refused or in error, or nothing could be done at all (an impossible id, wrong
+            key): then its `__cause__` is that error. `.report` has the rest. The flow run ends Failed.
     """
     policy = StalePolicy(max_cancellations=max(len(run_ids), 1))
     run_ids = [run_id.strip() for run_id in run_ids]

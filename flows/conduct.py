@@ -87,11 +87,11 @@ async def conduct(
                 done = await _run(sweep, ledger, report, choose, policy=policy, rule=rule, events_last=events_last)
                 # Ended by the signal, a flow run that somebody cancelled would be Crashed first, and raise alarms.
                 stopping.done = stopping.received and await ledger.is_being_cancelled()
-                return Cancelled(message=done.headline) if stopping.done else _end(done)
+                return Cancelled(message=done.headline) if stopping.done else _end(done, sweep.stop.error)
     except ExtendError as error:
-        emit_sweep(report.model_copy(update={"trouble": str(error)}))
-        # One sentence for a person; the exception itself is the state's data, so that a direct call raises it.
-        return Failed(message=str(error), data=error)
+        done = report.model_copy(update={"trouble": str(error)})
+        emit_sweep(done)
+        return _end(done, error)
 
 
 async def _run(
@@ -104,8 +104,13 @@ async def _run(
     rule: str,
     events_last: bool,
 ) -> SweepReport:
-    settled = await settle_earlier_sweeps(whole(sweep))
-    plan = await choose(sweep, report)
+    settled: list[Cancellation] = []
+    plan = Plan(report, [])
+    try:
+        settled = await settle_earlier_sweeps(whole(sweep))
+        plan = await choose(sweep, report)
+    except ExtendError as error:
+        sweep.stop.set("nothing was cancelled, because of an error", error)
     targets, late = plan.targets[: policy.max_cancellations], plan.targets[policy.max_cancellations :]
     if plan.report.refusal is not None:
         cancellations = _all(plan.targets, Outcome.DEFERRED, "a guard refused the sweep")
@@ -163,12 +168,14 @@ def _left_uncollected() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _end(report: SweepReport) -> Any:
-    if report.refusal is not None:
-        return Failed(name="Refused", message=report.headline, data=SweepRefused(report.headline, report))
-    if report.needs_attention:
-        return Failed(message=report.headline, data=SweepFailed(report.headline, report))
-    return Completed(message=report.headline, data=report)
+def _end(report: SweepReport, cause: ExtendError | None) -> Any:
+    """The flow's end state. The exception is a failed one's data, so that a direct call raises it."""
+    if not report.needs_attention:
+        return Completed(message=report.headline, data=report)
+    refused = report.refusal is not None
+    failure = (SweepRefused if refused else SweepFailed)(report.headline, report)
+    failure.__cause__ = cause
+    return Failed(name="Refused" if refused else None, message=report.headline, data=failure)
 
 
 def _all(targets: list[Target], outcome: Outcome, reason: str) -> list[Cancellation]:

@@ -53,8 +53,8 @@ async def cancel_stale_runs(
 
     Raises:
         SweepRefused: A guard refused the sweep; nothing was cancelled. The flow run ends Failed, named Refused.
-        SweepFailed: A run is unconfirmed, refused or in error; `.report` has the rest. The flow run ends Failed.
-        ExtendError: Nothing could be done at all (wrong key, API out of reach, bad filter); the flow run ends Failed.
+        SweepFailed: A run is unconfirmed, refused or in error, or nothing could be done at all (wrong key, API out of
+            reach, bad filter): then its `__cause__` is that error. `.report` has the rest. The flow run ends Failed.
     """
     run_kind = RunKind(kind)
 

@@ -8,9 +8,11 @@ from importlib.resources import files
 import pytest
 from prefect import flow
 
-from prefect_extend_ai import ExtendCredentials, StalePolicy, SweepRefused, SweepReport
+from prefect_extend_ai import ExtendCredentials, StalePolicy, SweepFailed, SweepRefused, SweepReport
 from prefect_extend_ai.deployments.examples import inform_owner, raise_alarm
+from prefect_extend_ai.errors import ExtendAPIError
 from prefect_extend_ai.flows import cancel_stale_runs
+from prefect_extend_ai.ledger import Scope
 from prefect_extend_ai.tasks.events import emit_sweep
 
 ROOT = files("prefect_extend_ai.deployments")
@@ -58,6 +60,14 @@ async def test_a_sweep_that_is_refused_or_cannot_even_begin_raises_one_alarm_tha
     credentials.workspace_id = "ws_of_somebody_else"
     state = await cancel_stale_runs(credentials, return_state=True)
     assert state.is_failed()
+    failed = await state.aresult(raise_on_failure=False)
+    assert isinstance(failed, SweepFailed)
+    assert "404" in failed.report.trouble or "workspace" in failed.report.trouble
+    assert isinstance(failed.__cause__, ExtendAPIError)
+    # The history of its key is that of the sweeps, those that could not begin too.
+    key = f"extend-sweep-{Scope(kind='classify', api_url='', workspace_id='ws_of_somebody_else').slug}"
+    written = automated.api.get(f"/artifacts/{key}/latest").json()
+    assert (written["description"], written["flow_run_id"]) == (state.message, str(state.state_details.flow_run_id))
     alarms = automated.eventually(lambda: len(found := automated.runs("raise-alarm")) == 2 and found)
     (second,) = [each for each in alarms if each["id"] != alarm["id"]]
     assert second["parameters"]["subject"] == "stale-classify-runs-over-60-min: Failed"
