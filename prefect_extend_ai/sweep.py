@@ -52,6 +52,9 @@ RECORD_BYTES = 1_000_000
 RECORD_PATIENCE = 120.0
 """Seconds for which records are tried again once Prefect cannot be written to; then the note stays open."""
 
+WRITE_PATIENCE = 75.0
+"""Seconds that one write may take: a Prefect server on SQLite may stand still for a minute, and goes on then."""
+
 MISSING_PATIENCE = timedelta(days=30)
 """For how long a run that is not found keeps its note open: without a workspace in the credentials, a note may be
 another workspace's, whose own sweep will find the run."""
@@ -256,19 +259,21 @@ class Sweep:
 
     async def _close(self, note: Note, still_open: Collection[str]) -> None:
         try:
-            await self.ledger.close(note, still_open)
-        except RecordError as error:
+            async with asyncio.timeout(self._record_seconds()):
+                await self.ledger.close(note, still_open)
+        except (RecordError, TimeoutError) as error:
             # Harmless: the next sweep finds the records, and closes it.
-            logger.warning("The note of a batch could not be closed; the next sweep will: %s", error)
+            why = str(error) or "Prefect did not answer in time"
+            logger.warning("The note of a batch could not be closed; the next sweep will: %s", why)
 
     async def _record(self, note: Note, finals: Sequence[Settled]) -> dict[str, UUID]:
         """Record ended runs, trying again within the patience; where each is. The note stays open for the others."""
         left = [each for each in finals if each.final is not None]
         done: dict[str, UUID] = {}
         pause = FIRST_PAUSE
-        while True:
+        while self._record_seconds() > 0:
             try:
-                async with self._writers:
+                async with self._writers, asyncio.timeout(self._record_seconds()):
                     if pause > FIRST_PAUSE:
                         # A write that failed may have been made all the same, its answer lost.
                         done = await self.ledger.recorded(note)
@@ -280,17 +285,27 @@ class Sweep:
                     return done
             except RecordRefusedError as error:
                 return done | await self._record_apart(note, left, error)
-            except RecordError as error:
-                now = self.clock()
-                self._record_deadline = self._record_deadline or now + RECORD_PATIENCE
-                self.stop.set(f"no further cancel was sent, because records cannot be written: {error}", error)
-                if now >= self._record_deadline:
-                    self.unrecorded.update(each.cancellation.run_id for each in left)
-                    return done
+            except (RecordError, TimeoutError) as error:
+                self._cannot_record(error)
             except Exception as error:  # noqa: BLE001 - a document that cannot be rendered stops nothing
                 return done | await self._record_apart(note, left, error)
             await self.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+        self.unrecorded.update(each.cancellation.run_id for each in left)
+        return done
+
+    def _record_seconds(self) -> float:
+        """How long the next write may take."""
+        left = self._record_deadline - self.clock() if self._record_deadline is not None else WRITE_PATIENCE
+        return min(left, WRITE_PATIENCE)
+
+    def _cannot_record(self, error: RecordError | TimeoutError) -> None:
+        """Stop cancelling, and give the records of all runs in hand the same time."""
+        if self._record_deadline is None:
+            self._record_deadline = self.clock() + RECORD_PATIENCE
+        if isinstance(error, TimeoutError):
+            error = RecordError("Prefect's API did not answer a write in time: look whether it is up")
+        self.stop.set(f"no further cancel was sent, because records cannot be written: {error}", error)
 
     async def _record_apart(self, note: Note, finals: Sequence[Settled], error: Exception) -> dict[str, UUID]:
         """Record in halves what cannot be recorded together: only a run that cannot be recorded goes without."""

@@ -152,6 +152,21 @@ def test_a_prefect_that_stays_away_is_given_up_in_time_and_the_note_stays_open(s
     assert engine.RECORD_PATIENCE <= on.seconds < engine.RECORD_PATIENCE + 30
 
 
+@pytest.mark.parametrize("silent", ["record", "close"])
+def test_a_prefect_that_answers_nothing_any_more_ends_the_sweep_in_time_however_many_runs_are_in_hand(stage, silent):
+    on = stage(*[{}] * 20)
+
+    async def never(*_, **__):
+        await asyncio.Event().wait()
+
+    setattr(on.ledger, silent, never)
+    on.cancel()
+    assert len(on.sweep.unrecorded) == (20 if silent == "record" else 0)
+    assert len(on.prefect.notes) == 1
+    assert on.seconds < engine.WRITE_PATIENCE + engine.RECORD_PATIENCE + 10
+    assert (on.sweep.stop.reason is not None) == (silent == "record")
+
+
 def test_a_note_that_cannot_be_closed_does_no_harm(stage):
     on = stage({}, fails={3: "before"})
     (cancellation,) = on.cancel()
