@@ -32,7 +32,8 @@ Exit codes: 0 done, {FAILED} it went wrong, {USAGE} the command line was, {INTER
 
 SETUP_EXAMPLES = """\
 The account comes from EXTEND_API_KEY and its kin, or from .env. What is there already is kept, so that setup can be
-called again at any time; a block that differs is overwritten only after asking.
+called again at any time: parameters, schedules and pauses of the deployments too. A block that differs is overwritten
+only after asking.
 
 Examples:
 

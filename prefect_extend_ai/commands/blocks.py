@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from prefect_extend_ai.credentials import ExtendCredentials
 
-__all__ = ["BlockName", "block_reference", "differing_fields", "saved_block"]
+__all__ = ["BlockName", "PoolName", "block_reference", "differing_fields", "saved_block"]
 
 SLUG = ExtendCredentials.get_block_type_slug()
 
@@ -24,6 +24,15 @@ def _check_name(_: object, name: str) -> None:
 
 BlockName = Annotated[str, Parameter(validator=_check_name)]
 """A command-line option that names a block, and the deployments that use it."""
+
+
+def _check_pool(_: object, name: str) -> None:
+    if not re.fullmatch(r"[^/%&><]+", name):
+        raise ValueError("Prefect takes any characters but / % & > <, and at least one.")
+
+
+PoolName = Annotated[str, Parameter(validator=_check_pool)]
+"""A command-line option that names a work pool."""
 
 
 def block_reference(name: str) -> dict[str, dict[str, str]]:

@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,17 +21,19 @@ from prefect.utilities.urls import url_for
 from rich.console import Console
 from rich.prompt import Confirm
 
-from prefect_extend_ai.commands.blocks import BlockName, block_reference, differing_fields, saved_block
+from prefect_extend_ai.commands.blocks import BlockName, PoolName, block_reference, differing_fields, saved_block
 from prefect_extend_ai.commands.check import newest
 from prefect_extend_ai.commands.reach import prefect_api
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError, ExtendInputError
 from prefect_extend_ai.settings import ExtendSettings
 
-__all__ = ["deployment_plan", "setup"]
+__all__ = ["Deployed", "deployment_plan", "setup"]
 
 SHIPPED_NAME = "extend"
 """What the shipped prefect.yaml calls the block, the work pool and the deployments."""
+FLOWS = ("cancel-stale-runs", "cancel-runs")
+"""The flows that the shipped prefect.yaml deploys, in its order."""
 DEPLOYMENTS = files("prefect_extend_ai.deployments")
 LOG_SHOWN = 1500
 """How many of the last characters that a failed deploy said an error shows."""
@@ -40,7 +44,7 @@ Next, in a terminal of its own: the worker, which carries out the schedule for a
   prefect worker start --pool {pool}
 Look first what a sweep would cancel
   prefect deployment run cancel-stale-runs/{name} --param dry_run=true --watch
-Alarms, a message for each cancelled run, and the dead man's switch
+Alarms, a message for each cancelled run, and the dead man's switch{renamed}
   prefect deploy --all --prefect-file {automations}
 Later, from time to time
   prefect-extend-ai check{named}"""
@@ -49,7 +53,7 @@ Later, from time to time
 async def setup(
     *,
     name: BlockName = SHIPPED_NAME,
-    pool: str = SHIPPED_NAME,
+    pool: PoolName = SHIPPED_NAME,
     block_only: Annotated[bool, Parameter(negative="")] = False,
     yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative="")] = False,
 ) -> None:
@@ -75,35 +79,65 @@ async def setup(
         if block_only:
             return
         _say(console, "Work pool", await _ensure_pool(prefect, pool))
-        paused = await _paused(prefect, name)
-        _deploy(deployment_plan(name, pool, paused=paused))
-        for flow in ("cancel-stale-runs", "cancel-runs"):
+        there = {flow: found for flow in FLOWS if (found := await _deployed(prefect, f"{flow}/{name}"))}
+        _deploy(deployment_plan(name, pool, there))
+        for flow in FLOWS:
             deployed = await prefect.read_deployment_by_name(f"{flow}/{name}")
             _say(console, "Deployed", f"{flow}/{name}  {url_for('deployment', obj_id=deployed.id) or ''}")
-    if paused:
+    if there:
+        _say(console, "Kept", "the parameters and schedules that were deployed before")
+    if any(each.paused for each in there.values()):
         _say(console, "Paused", "the sweep was paused, and still is: resume it in the Prefect UI")
+    automations = str(DEPLOYMENTS / "automations.yaml")
+    own_names = (name, pool) != (SHIPPED_NAME, SHIPPED_NAME)
+    renamed = f": put your block and work pool into a copy of\n  {automations}\nand deploy that" if own_names else ""
     named = "" if name == SHIPPED_NAME else f" --name {name}"
     console.print(
-        NEXT.format(name=name, pool=pool, named=named, automations=DEPLOYMENTS / "automations.yaml"), markup=False
+        NEXT.format(
+            name=name,
+            pool=pool,
+            named=named,
+            renamed=renamed,
+            automations="automations.yaml" if own_names else automations,
+        ),
+        markup=False,
     )
 
 
-def deployment_plan(name: str, pool: str, *, paused: bool = False) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """What is kept of a deployment that is there already.
+
+    Attributes:
+        parameters: the flow's parameters as somebody has set them.
+        paused: whether it is paused.
+        scheduled: whether it has schedules, switched on or not.
+    """
+
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    paused: bool = False
+    scheduled: bool = False
+
+
+def deployment_plan(name: str, pool: str, there: Mapping[str, Deployed] | None = None) -> dict[str, Any]:
     """The shipped prefect.yaml for a block and a work pool of these names.
 
     Args:
         name: of the block and of both deployments.
         pool: the work pool.
-        paused: whether the sweep is deployed paused. Prefect 3.8 resumes a paused deployment whenever it is deployed.
+        there: the deployments that are there, by flow. Deploying them again keeps what people have set: their
+            parameters but for the block; schedules, by not naming any; and a pause, which Prefect 3.8 would end.
     """
     plan: dict[str, Any] = yaml.safe_load((DEPLOYMENTS / "prefect.yaml").read_text("utf-8"))
-    for deployment in plan["deployments"]:
+    for deployment, flow in zip(plan["deployments"], FLOWS, strict=True):
+        before = (there or {}).get(flow, Deployed())
         deployment["name"] = name
         deployment["work_pool"]["name"] = pool
-        if deployment["parameters"]["credentials"] == block_reference(SHIPPED_NAME):
-            deployment["parameters"]["credentials"] = block_reference(name)
-        if paused and "schedules" in deployment:
+        deployment["parameters"] |= {**before.parameters, "credentials": block_reference(name)}
+        if before.paused:
             deployment["paused"] = True
+        if before.scheduled:
+            deployment.pop("schedules", None)
     return plan
 
 
@@ -148,11 +182,12 @@ async def _ensure_pool(prefect: PrefectClient, pool: str) -> str:
     return f'"{pool}" is there, of type {found.type}'
 
 
-async def _paused(prefect: PrefectClient, name: str) -> bool:
+async def _deployed(prefect: PrefectClient, full_name: str) -> Deployed | None:
     try:
-        return (await prefect.read_deployment_by_name(f"cancel-stale-runs/{name}")).paused
+        found = await prefect.read_deployment_by_name(full_name)
     except ObjectNotFound:
-        return False
+        return None
+    return Deployed(found.parameters, found.paused, bool(found.schedules))
 
 
 def _deploy(plan: dict[str, Any]) -> None:

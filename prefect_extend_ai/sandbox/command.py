@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -22,6 +22,44 @@ from prefect_extend_ai.sandbox.world import API_KEY, WORKSPACE, World
 __all__ = ["sandbox"]
 
 _MANY = Parameter(negative="", show_default=False)
+_YEAR = 365 * 24 * 60
+
+
+def _behaviour(switches: Sequence[str]) -> Behaviour:
+    values: dict[str, Any] = {}
+    for switch in switches:
+        name, equals, value = switch.partition("=")
+        if not equals or name not in Behaviour.model_fields:
+            raise ExtendInputError(
+                f"--behave {switch}: not NAME=VALUE with a NAME of {', '.join(Behaviour.model_fields)}"
+            )
+        values[name] = int(value) if name.endswith("_status") and value.isdecimal() else value
+    try:
+        return Behaviour.model_validate({name: None if value == "none" else value for name, value in values.items()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ExtendInputError(f"--behave {first['loc'][0]}: {first['msg']}") from None
+
+
+def _troubles(words: Sequence[str]) -> list[Trouble]:
+    return [Trouble.parse(each) for each in words]
+
+
+def _readable(read: Callable[[Sequence[str]], object]) -> Parameter:
+    """What makes the command line wrong, and not the sandbox, where words cannot be read."""
+
+    def validate(_: object, words: Sequence[str]) -> None:
+        try:
+            read(words)
+        except ExtendInputError as error:
+            raise ValueError(str(error)) from None
+
+    return Parameter(validator=validate)
+
+
+def _within_a_year(_: object, minutes: float) -> None:
+    if not abs(minutes) <= _YEAR:
+        raise ValueError("A year at most, either way.")
 
 
 def sandbox(
@@ -36,9 +74,9 @@ def sandbox(
     api_key: str = API_KEY,
     workspace: str = WORKSPACE,
     organization_key: Annotated[bool, Parameter(negative="")] = False,
-    clock_ahead: float = 0,
-    behave: Annotated[tuple[str, ...], _MANY] = (),
-    trouble: Annotated[tuple[str, ...], _MANY] = (),
+    clock_ahead: Annotated[float, Parameter(validator=_within_a_year)] = 0,
+    behave: Annotated[tuple[str, ...], _MANY, _readable(_behaviour)] = (),
+    trouble: Annotated[tuple[str, ...], _MANY, _readable(_troubles)] = (),
     chaos: int | None = None,
 ) -> None:
     """Serve a look-alike of Extend's API on this machine, full of made-up runs.
@@ -72,7 +110,7 @@ def sandbox(
         behaviour=_behaviour(behave),
         keys={api_key: None if organization_key else workspace},
         requests_per_second=requests_per_second,
-        troubles=[Trouble.parse(each) for each in trouble],
+        troubles=_troubles(trouble),
         chaos=chaos,
         seed=seed,
     )
@@ -91,22 +129,6 @@ def sandbox(
         raise ExtendInputError(
             f"Cannot listen on {host}:{port} ({reason}): choose another --port, or 0 for any free one"
         ) from None
-
-
-def _behaviour(switches: Sequence[str]) -> Behaviour:
-    values: dict[str, Any] = {}
-    for switch in switches:
-        name, equals, value = switch.partition("=")
-        if not equals or name not in Behaviour.model_fields:
-            raise ExtendInputError(
-                f"--behave {switch}: not NAME=VALUE with a NAME of {', '.join(Behaviour.model_fields)}"
-            )
-        values[name] = int(value) if name.endswith("_status") and value.isdecimal() else value
-    try:
-        return Behaviour.model_validate({name: None if value == "none" else value for name, value in values.items()})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ExtendInputError(f"--behave {first['loc'][0]}: {first['msg']}") from None
 
 
 def _announce(url: str, world: World, kinds: Sequence[KindName], api_key: str, workspace: str | None) -> None:

@@ -12,7 +12,7 @@ from prefect_extend_ai.cli import main
 from prefect_extend_ai.commands.blocks import block_reference, differing_fields
 from prefect_extend_ai.commands.check import look_at_extend
 from prefect_extend_ai.commands.findings import Verdict
-from prefect_extend_ai.commands.setup import deployment_plan
+from prefect_extend_ai.commands.setup import Deployed, deployment_plan
 from prefect_extend_ai.sandbox import World, serve
 
 KEY = "sk_commands-4711"
@@ -85,16 +85,31 @@ def test_a_plan_takes_the_names_it_is_given_and_leaves_other_workspaces_alone():
     assert "paused" not in json.dumps(plan)
 
 
-def test_a_paused_sweep_is_planned_paused():
-    assert [each.get("paused") for each in deployment_plan("extend", "extend", paused=True)["deployments"]] == [
-        True,
-        None,
-    ]
+def test_what_somebody_has_set_on_a_deployment_is_planned_again_but_for_the_block():
+    theirs = {"credentials": {"$ref": "another"}, "max_processing_minutes": 240, "policy": {"refuse_above": 9}}
+    plan = deployment_plan("acme", "extend", {"cancel-stale-runs": Deployed(theirs, paused=True, scheduled=True)})
+    sweep, by_id = plan["deployments"]
+    assert sweep["parameters"] == theirs | {"credentials": block_reference("acme")}
+    assert sweep["paused"]
+    assert "schedules" not in sweep
+    assert by_id["parameters"] == {"credentials": block_reference("acme")}
+    assert "paused" not in by_id
 
 
 @pytest.mark.parametrize(
     "words",
-    [["setup", "--bogus"], ["setup", "--name", "Not A Name"], ["check", "--kind", "edit"], ["check", "surplus"]],
+    [
+        ["setup", "--bogus"],
+        ["setup", "--name", "Not A Name"],
+        ["setup", "--pool", "a/b"],
+        ["setup", "--pool", ""],
+        ["check", "--kind", "edit"],
+        ["check", "surplus"],
+        ["sandbox", "--behave", "cancel=nope"],
+        ["sandbox", "--trouble", "nonsense"],
+        ["sandbox", "--clock-ahead", "nan"],
+        ["sandbox", "--clock-ahead", "1e12"],
+    ],
 )
 def test_a_command_line_that_is_wrong_ends_with_2(words, capsys):
     with pytest.raises(SystemExit) as ended:

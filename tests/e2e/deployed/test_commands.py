@@ -47,13 +47,20 @@ def test_setup_leads_to_a_sweep_that_runs_and_check_says_so(account):
 def test_setup_again_keeps_what_is_there_and_what_is_paused(account):
     told(account.type("prefect-extend-ai", "setup"), 0)
     first = account.deployment(SWEEP)
-    account.api.patch(f"/deployments/{first['id']}", json={"paused": True}).raise_for_status()
+    mine = first["parameters"] | {"max_processing_minutes": 240, "policy": {"except_processors": ["cl_keep"]}}
+    change = {"paused": True, "parameters": mine}
+    account.api.patch(f"/deployments/{first['id']}", json=change).raise_for_status()
+    schedule = account.schedules(SWEEP)["every-15-minutes"]
+    hourly = {"schedule": {"cron": "0 * * * *", "timezone": "UTC"}, "active": False}
+    account.api.patch(f"/deployments/{first['id']}/schedules/{schedule['id']}", json=hourly).raise_for_status()
     said = told(account.type("prefect-extend-ai", "setup"), 0)
     assert '"extend" is saved already' in said
     assert '"extend" is there, of type process' in said
     assert "the sweep was paused, and still is" in said
     again = account.deployment(SWEEP)
-    assert (again["id"], again["paused"]) == (first["id"], True)
+    assert (again["id"], again["paused"], again["parameters"]) == (first["id"], True, mine)
+    kept = account.schedules(SWEEP)["every-15-minutes"]
+    assert (kept["schedule"]["cron"], kept["active"]) == ("0 * * * *", False)
 
 
 def test_a_block_that_differs_is_overwritten_only_when_somebody_says_so(account):
