@@ -218,7 +218,7 @@ class _Case:
         except ExtendError as error:
             self._lost(error)
             return Step.WAIT
-        tried.sent(Answered.ACCEPTED)
+        tried.sent(Answered.ACCEPTED, answer.request_id)
         # An answer that says less than the read before it is no final object: the next read is.
         if self.latest is None or not answer.is_terminal or not self.latest.raw.keys() <= answer.raw.keys():
             return Step.WAIT

@@ -235,7 +235,7 @@ def _id_problem(run_id: object) -> str | None:
 
 def _read_run(kind: RunKind, answer: Answer, run_id: str) -> Run | str:
     try:
-        run = Run.from_text(kind, answer.text, answer.read_at)
+        run = Run.from_text(kind, answer.text, answer.read_at, answer.request_id)
     except ExtendOddAnswerError as error:
         return error.message
     return run if run.id == run_id else f"another run ({run.id[:LONGEST_ID]!r}) than the one asked for ({run_id!r})"

@@ -63,7 +63,9 @@ class Cancellation(BaseModel):
         default=None, description="Minutes since its last change when it was last looked at, by the API's clock."
     )
     dashboard_url: str | None = Field(default=None, description="The run in Extend's dashboard.")
-    request_ids: list[str] = Field(default=[], description="Request ids of failed calls, for Extend's support.")
+    request_ids: list[str] = Field(
+        default=[], description="Request ids of its cancels and of failed calls, for Extend's support."
+    )
     record: UUID | None = Field(default=None, description="The Prefect artifact that holds the final run object.")
 
 

@@ -90,6 +90,11 @@ class RunKind(enum.StrEnum):
         return _ROWS[self].terminal
 
     @property
+    def worked(self) -> tuple[str, ...]:
+        """Statuses that a run takes once Extend has worked on it to the end, cancelled ones aside."""
+        return _ROWS[self].worked
+
+    @property
     def sortable(self) -> bool:
         """Whether the listing takes `sortBy` and `sortDir`."""
         return _ROWS[self].sortable
@@ -111,6 +116,7 @@ class _Row:
     processor: str | None = None
     cancellable: frozenset[str] = frozenset({PROCESSING})
     terminal: frozenset[str] = frozenset({PROCESSED, FAILED, CANCELLED})
+    worked: tuple[str, ...] = (PROCESSED, FAILED)
     sortable: bool = True
     filters: frozenset[str] = frozenset({"source", "batch_id", "file_name_contains"})
     dated: bool = True
@@ -128,6 +134,7 @@ _ROWS = {
         cancellable=frozenset({"PENDING", PROCESSING}),
         # NEEDS_REVIEW is no end: a person's review moves the run on.
         terminal=frozenset({PROCESSED, FAILED, CANCELLED, "REJECTED"}),
+        worked=(PROCESSED, "NEEDS_REVIEW", FAILED, "REJECTED"),
         filters=frozenset({"batch_id", "file_name_contains"}),
         dated=False,
     ),
@@ -162,21 +169,25 @@ class Run:
         text: the run's JSON, to the letter for a run read by itself (`1.50` stays `1.50`).
         read_at: the API's own clock when this was read (the answer's `Date` header), None where the
             answer had none. Ages are measured by it, so that a wrong clock here cancels nothing.
+        request_id: the answer's `x-extend-request-id`, for Extend's support; None for an item of a listing.
     """
 
     kind: RunKind
     raw: Mapping[str, Any]
     text: str
     read_at: datetime | None = None
+    request_id: str | None = None
 
     @classmethod
-    def from_text(cls, kind: RunKind | str, text: str, read_at: datetime | None = None) -> Run:
+    def from_text(
+        cls, kind: RunKind | str, text: str, read_at: datetime | None = None, request_id: str | None = None
+    ) -> Run:
         """Parse one run. Raises ExtendOddAnswerError for text that is not a JSON object with an id."""
         try:
             raw = parse_json(text)
         except ValueError as error:
             raise ExtendOddAnswerError(f"not JSON ({type(error).__name__})", body=text) from None
-        return cls._checked(RunKind(kind), raw, text, read_at)
+        return cls._checked(RunKind(kind), raw, text, read_at, request_id)
 
     @classmethod
     def from_item(cls, kind: RunKind | str, raw: Any, read_at: datetime | None = None) -> Run:
@@ -188,12 +199,14 @@ class Run:
         return cls._checked(RunKind(kind), raw, text, read_at)
 
     @classmethod
-    def _checked(cls, kind: RunKind, raw: Any, text: str, read_at: datetime | None) -> Run:
+    def _checked(
+        cls, kind: RunKind, raw: Any, text: str, read_at: datetime | None, request_id: str | None = None
+    ) -> Run:
         if not isinstance(raw, dict):
             raise ExtendOddAnswerError(f"a JSON {type(raw).__name__}, not a run object", body=text)
         if not isinstance(raw.get("id"), str) or not raw["id"]:
             raise ExtendOddAnswerError("a JSON object without a run id", body=text)
-        return cls(kind, raw, text, read_at)
+        return cls(kind, raw, text, read_at, request_id)
 
     def __repr__(self) -> str:
         # Not the JSON: reprs end up in logs, and the JSON is people's documents.

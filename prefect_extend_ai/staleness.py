@@ -23,6 +23,7 @@ __all__ = [
     "age_band",
     "assess",
     "check_filters",
+    "check_limit",
     "is_held",
     "outage",
     "shortest_limit",
@@ -256,6 +257,14 @@ def too_many(stale: int, policy: StalePolicy) -> str | None:
         f"{stale} stale runs are more than refuse_above allows ({policy.refuse_above}). "
         "Look whether the limit is right and Extend is up, then raise refuse_above to go on."
     )
+
+
+def check_limit(max_processing_minutes: int) -> None:
+    """Raise ExtendInputError for a limit that is none: a run without a limit would be stale at any age."""
+    if not 1 <= max_processing_minutes <= LONGEST_MINUTES:
+        raise ExtendInputError(
+            f"max_processing_minutes is {max_processing_minutes}: take at least 1, and {LONGEST_MINUTES} at most"
+        )
 
 
 def outage(

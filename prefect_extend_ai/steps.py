@@ -53,8 +53,10 @@ class Tried:
     problems: list[str] = field(default_factory=list)
     request_ids: list[str] = field(default_factory=list)
 
-    def sent(self, answered: Answered) -> None:
-        """Remember a cancel that left, and what came of it."""
+    def sent(self, answered: Answered, request_id: str | None = None) -> None:
+        """Remember a cancel that left, what came of it, and by which id Extend's support finds it."""
+        if request_id:
+            self.request_ids.append(request_id)
         self.posts += 1
         self.reads_since = 0
         self.last = answered

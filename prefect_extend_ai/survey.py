@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 from prefect_extend_ai.client import ExtendClient, Page, check_run_id
 from prefect_extend_ai.errors import ExtendInputError, ExtendOddAnswerError
 from prefect_extend_ai.report import Cancellation, Outcome
-from prefect_extend_ai.runs import FAILED, PROCESSED, PROCESSING, Run, RunKind
+from prefect_extend_ai.runs import PROCESSING, Run, RunKind
 from prefect_extend_ai.staleness import (
     OUTAGE_FROM,
     Exempt,
@@ -19,6 +19,7 @@ from prefect_extend_ai.staleness import (
     age_band,
     assess,
     check_filters,
+    check_limit,
     outage,
     shortest_limit,
     too_many,
@@ -112,6 +113,7 @@ async def take_survey(
         ExtendOddAnswerError: an answer without a readable `Date`, by which no age can be told.
         ExtendError: whatever else kept the listing from being read to its end.
     """
+    check_limit(max_processing_minutes)
     check_filters(kind, policy)
     survey = Survey()
     seen: set[str] = set()
@@ -230,7 +232,7 @@ async def _outage(
         return None
     limit = timedelta(minutes=max_processing_minutes)
     verdict = None
-    for status in (PROCESSED, FAILED):
+    for status in kind.worked:
         pages = 0
         listing = client.iter_pages(kind, status=status, sort_dir="desc")
         while (page := await _next(listing, stop)) is not None:

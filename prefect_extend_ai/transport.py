@@ -204,7 +204,7 @@ class Transport:
             elif answer.status < 500:
                 pace.recovered(wave)
             if answer.is_success:
-                return answer
+                return replace(answer, request_id=self._redacted(answer.request_id or "") or None)
             error = error_for(self._without_key(answer), names_workspace=self._names_workspace)
             if not isinstance(error, ExtendRateLimitError):
                 raise error

@@ -17,7 +17,7 @@ __all__ = ["write_report"]
 
 @task(name="write-sweep-report", cache_policy=NO_CACHE)
 async def write_report(ledger: PrefectLedger, report: SweepReport, rules: Sequence[tuple[str, str]]) -> None:
-    """Write the report's page, and its table where there are rows. Raises RecordError."""
+    """Write the report's page, and its table of runs. Raises RecordError."""
     what = "sweep" if report.limit_minutes is not None else "by-id"
     key = f"extend-{what}-{ledger.scope.slug}"
     owner = {"flow_run_id": ledger.flow_run_id, "task_run_id": ledger.task_run_id}
@@ -25,7 +25,6 @@ async def write_report(ledger: PrefectLedger, report: SweepReport, rules: Sequen
     page = report_page(report, policy_lines=rules, record_url=record_url, flow_run_url=flow_run_url)
     artifact = await ledger.write(key=key, type="markdown", description=unmarked(report.headline), data=page, **owner)
     get_run_logger().info("The report: %s", record_url(artifact.id) or f"artifact {artifact.id}")
-    if rows := report_table(report, record_url):
-        await ledger.write(
-            key=f"{key}-runs", type="table", description=unmarked(report.headline), data=json.dumps(rows), **owner
-        )
+    # Without rows too: the newest table is the newest sweep's.
+    rows = json.dumps(report_table(report, record_url))
+    await ledger.write(key=f"{key}-runs", type="table", description=unmarked(report.headline), data=rows, **owner)

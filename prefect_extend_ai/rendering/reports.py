@@ -56,7 +56,7 @@ def report_page(
         _context(report, flow_run_url),
         _next_steps(report),
         f"### Numbers\n\n{table(['What', 'Runs', 'Of'], _numbers(report), number='Runs')}"
-        if report.listed or report.selected
+        if report.looked_at is not None or report.listed or report.selected
         else "",
         picture(report),
         _runs(report, record_url, rows),
@@ -111,7 +111,7 @@ def _context(report: SweepReport, flow_run_url: str | None) -> str:
 
 
 def _numbers(report: SweepReport) -> Iterable[Sequence[str]]:
-    if report.listed:
+    if report.looked_at is not None or report.listed:
         yield "listed", f"{report.listed:,}", ""
         for why, count in list(report.exempt.items())[:20]:
             yield f"left out: {escape(plain(why))}", f"{count:,}", f"{report.listed:,} listed"

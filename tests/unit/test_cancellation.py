@@ -255,6 +255,13 @@ async def test_request_ids_of_failed_calls_are_kept_for_the_vendor():
     assert "bad gateway" in settled.cancellation.reason
 
 
+async def test_the_request_id_of_an_accepted_cancel_is_kept_for_the_vendor_too():
+    accepted = Run.from_text("classify", P.text, P.read_at, "req_7")
+    settled = await cancel(Api([P], [accepted]))
+    assert settled.cancellation.outcome is Outcome.UNCONFIRMED
+    assert settled.cancellation.request_ids == ["req_7"]
+
+
 async def test_the_age_of_a_run_called_by_its_id_is_read_at_the_check():
     settled = await cancel(Api([P], [C]))
     assert settled.cancellation.age_minutes == 120

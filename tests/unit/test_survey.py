@@ -268,6 +268,20 @@ async def test_a_sweep_that_is_stopped_while_the_outage_guard_reads_refuses_noth
     assert [asked["status"] for asked in listings.asked] == ["PROCESSING", "PROCESSED"]
 
 
+@pytest.mark.parametrize(("status", "down"), [("NEEDS_REVIEW", False), ("REJECTED", False), ("CANCELLED", True)])
+async def test_workflows_that_end_with_a_person_show_that_extend_is_up(status, down):
+    survey = await survey_of(Listings([*backlog(), item("wfr_1", 5, status=status)], size=50), kind="workflow")
+    assert (survey.refusal is not None) == down
+
+
+@pytest.mark.parametrize("minutes", [-5, 0, 5_256_001])
+async def test_a_limit_that_is_none_is_refused_before_any_request(minutes):
+    listings = Listings([item("clr_1", 1)])
+    with pytest.raises(ExtendInputError, match=f"max_processing_minutes is {minutes}: take at least 1"):
+        await survey_of(listings, limit=minutes)
+    assert listings.asked == []
+
+
 def test_a_target_that_was_not_reached_still_says_how_old_it_is():
     run = Run.from_item("classify", item("clr_a", 90, dashboardUrl="https://dashboard.extend.ai/runs/clr_a"), NOW)
     said = Target.of(run).cancellation(Outcome.DEFERRED, "over the cap")
