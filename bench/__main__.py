@@ -16,7 +16,7 @@ from bench.contenders import Job, measure
 from bench.prefect_writes import count_before, written_since
 from bench.results import Result, Round, show, write
 from bench.scenarios import SCENARIOS, Scenario
-from prefect_extend_ai.local_prefect import LocalPrefect, local_prefect
+from prefect_extend_ai.local_prefect import LocalPrefect, run_local_prefect
 
 app = App(help="Benchmarks.", version_flags=[])
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -48,7 +48,10 @@ def main(
         raise SystemExit(f"No such scenario: {', '.join(unknown)}. There are {names}.")
     chosen = [scenario for scenario in SCENARIOS if not only or scenario.name in only]
     results = {scenario.name: Result(scenario) for scenario in chosen if not (quick and scenario.heavy)}
-    with tempfile.TemporaryDirectory(prefix="prefect-extend-ai-bench-") as home, local_prefect(Path(home)) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="prefect-extend-ai-bench-") as home,
+        run_local_prefect(Path(home)) as server,
+    ):
         os.environ |= server.settings | {"PREFECT_LOGGING_LEVEL": "ERROR"}
         for number in range(1 if quick else rounds):
             seconds: dict[str, float] = {}

@@ -19,7 +19,7 @@ from prefect_extend_ai.errors import ExtendInputError
 from prefect_extend_ai.flows import cancel_runs, cancel_stale_runs
 from prefect_extend_ai.settings import ExtendSettings
 
-__all__ = ["app", "serve"]
+__all__ = ["app", "serve_flows"]
 
 AtLeastOne = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
@@ -32,7 +32,7 @@ app = App(
 
 
 @app.default
-async def serve(
+async def serve_flows(
     *,
     every: AtLeastOne = 15,
     limit: AtLeastOne = 60,

@@ -6,7 +6,7 @@ from prefect import flow
 from prefect_extend_ai.client import check_run_id
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendInputError
-from prefect_extend_ai.flows.conduct import Plan, conduct
+from prefect_extend_ai.flows.conducting import Plan, conduct
 from prefect_extend_ai.report import SweepReport
 from prefect_extend_ai.runs import KindName, RunKind
 from prefect_extend_ai.staleness import StalePolicy, why_not_at_all

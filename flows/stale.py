@@ -7,7 +7,7 @@ from prefect import flow, runtime
 from pydantic import Field
 
 from prefect_extend_ai.credentials import ExtendCredentials
-from prefect_extend_ai.flows.conduct import Plan, conduct, whole
+from prefect_extend_ai.flows.conducting import Plan, conduct, whole
 from prefect_extend_ai.report import SweepReport
 from prefect_extend_ai.runs import KindName, RunKind
 from prefect_extend_ai.staleness import AGE_BANDS, LONGEST_MINUTES, StalePolicy, check_filters, why_not_stale

@@ -89,18 +89,18 @@ app = App(
 )
 # By name, so that `--help` does not wait for what the commands import.
 app.command(
-    "prefect_extend_ai.demo:demo",
+    "prefect_extend_ai.demo:run_demo",
     name="demo",
     help="Watch stale runs being found, cancelled and recorded: a look-alike of Extend, a real Prefect.",
 )
 app.command(
-    "prefect_extend_ai.commands.setup:setup",
+    "prefect_extend_ai.commands.setup:run_setup",
     name="setup",
     help="Save the account as a block of Prefect's, make a work pool, deploy the sweep with a schedule.",
     help_epilogue=SETUP_EXAMPLES,
 )
 app.command(
-    "prefect_extend_ai.commands.check:check",
+    "prefect_extend_ai.commands.check:run_check",
     name="check",
     help="Look whether everything is in place: key, workspace, clock, Prefect, block, last sweep.",
     help_epilogue=CHECK_EXAMPLES,

@@ -32,13 +32,13 @@ from rich.text import Text
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError, SweepFailed
 from prefect_extend_ai.flows import cancel_runs, cancel_stale_runs
-from prefect_extend_ai.local_prefect import LocalPrefect, local_prefect
+from prefect_extend_ai.local_prefect import LocalPrefect, run_local_prefect
 from prefect_extend_ai.rendering.words import age
 from prefect_extend_ai.report import Cancellation, SweepReport
 from prefect_extend_ai.sandbox import API_KEY, Served, World, serve
 from prefect_extend_ai.tasks.ledger import record_url
 
-__all__ = ["demo"]
+__all__ = ["run_demo"]
 
 RUNS = 80
 STUCK = 20
@@ -62,7 +62,7 @@ To cancel runs by their ids, whatever their age:
 Ctrl-C stops everything."""
 
 
-def demo(*, stay: Annotated[bool, Parameter(negative="")] = False) -> None:
+def run_demo(*, stay: Annotated[bool, Parameter(negative="")] = False) -> None:
     """Start a look-alike of Extend and a Prefect server, sweep the stuck runs, show what became of them, stop it all.
 
     Needs no account and no network. Takes about half a minute.
@@ -78,7 +78,7 @@ def demo(*, stay: Annotated[bool, Parameter(negative="")] = False) -> None:
         contextlib.ExitStack() as stage,
     ):
         with console.status("Starting a Prefect server (about 10 seconds) ..."):
-            server = stage.enter_context(local_prefect(Path(home)))
+            server = stage.enter_context(run_local_prefect(Path(home)))
             running = stage.enter_context(serve(world))
             _use(server)
         console.print(f"Prefect UI       {server.url}")

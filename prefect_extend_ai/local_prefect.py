@@ -19,7 +19,7 @@ from prefect.logging.handlers import APILogWorker
 
 from prefect_extend_ai.errors import ExtendError
 
-__all__ = ["LocalPrefect", "local_prefect"]
+__all__ = ["LocalPrefect", "run_local_prefect"]
 
 LOOPBACK = "127.0.0.1"
 DRAIN_SECONDS = 10
@@ -56,7 +56,7 @@ class LocalPrefect:
 
 
 @contextlib.contextmanager
-def local_prefect(home: Path, *, timeout_seconds: float = 90) -> Iterator[LocalPrefect]:
+def run_local_prefect(home: Path, *, timeout_seconds: float = 90) -> Iterator[LocalPrefect]:
     """Run a Prefect server on a free port of the loopback until the block ends, telemetry off.
 
     Args:

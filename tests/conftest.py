@@ -89,9 +89,9 @@ def prefect_server() -> Iterator[LocalPrefect]:
     """A real Prefect server over HTTP, one a session: this process, and what it imports, uses it."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from prefect_extend_ai.local_prefect import local_prefect
+    from prefect_extend_ai.local_prefect import run_local_prefect
 
-    with local_prefect(HOME / "server") as server, temporary_settings({PREFECT_API_URL: server.api_url}):
+    with run_local_prefect(HOME / "server") as server, temporary_settings({PREFECT_API_URL: server.api_url}):
         yield server
 
 

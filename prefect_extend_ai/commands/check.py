@@ -30,14 +30,14 @@ from prefect_extend_ai.errors import ExtendError, ExtendInputError, RecordError
 from prefect_extend_ai.runs import KindName, RunKind
 from prefect_extend_ai.settings import ExtendSettings
 
-__all__ = ["check", "look_at_extend", "look_at_prefect", "newest"]
+__all__ = ["look_at_extend", "look_at_prefect", "newest", "run_check"]
 
 SOMETHING_TO_MEND = 1
 WELL = (StateType.COMPLETED, StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 COLOURS = {Verdict.OK: "green", Verdict.NOTE: "yellow", Verdict.MEND: "bold red"}
 
 
-async def check(
+async def run_check(
     *, name: BlockName = "extend", kind: Annotated[KindName, Parameter(show_choices=True)] = "classify"
 ) -> int:
     """Look whether everything is in place, and say what is to be done where it is not.

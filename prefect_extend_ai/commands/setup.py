@@ -28,7 +28,7 @@ from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError, ExtendInputError
 from prefect_extend_ai.settings import ExtendSettings
 
-__all__ = ["Deployed", "deployment_plan", "setup"]
+__all__ = ["Deployed", "deployment_plan", "run_setup"]
 
 SHIPPED_NAME = "extend"
 """What the shipped prefect.yaml calls the block, the work pool and the deployments."""
@@ -50,7 +50,7 @@ Later, from time to time
   prefect-extend-ai check{named}"""
 
 
-async def setup(
+async def run_setup(
     *,
     name: BlockName = SHIPPED_NAME,
     pool: PoolName = SHIPPED_NAME,

@@ -12,7 +12,7 @@ from prefect_extend_ai.rendering.inert import escape, visible
 from prefect_extend_ai.report import Outcome, SweepReport
 from prefect_extend_ai.staleness import AGE_BANDS, age_band
 
-__all__ = ["picture"]
+__all__ = ["draw_picture"]
 
 WIDTH = 640
 LABELS = 150
@@ -47,7 +47,7 @@ class Bar:
     colour: str
 
 
-def picture(report: SweepReport) -> str:
+def draw_picture(report: SweepReport) -> str:
     """A markdown image of the report with its numbers as the alternative text; empty where there is nothing to draw."""
     charts = [(title, bars) for title, bars in (_ages(report), _outcomes(report)) if bars]
     if not charts:

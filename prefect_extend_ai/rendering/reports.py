@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
 from prefect_extend_ai.rendering.inert import address, escape, fence, link, unmarked, visible
-from prefect_extend_ai.rendering.picture import picture
+from prefect_extend_ai.rendering.picture import draw_picture
 from prefect_extend_ai.rendering.words import age, instant, plain, table
 from prefect_extend_ai.report import Cancellation, Outcome, SweepReport
 
@@ -58,7 +58,7 @@ def report_page(
         f"### Numbers\n\n{table(['What', 'Runs', 'Of'], _numbers(report), number='Runs')}"
         if report.looked_at is not None or report.listed or report.selected
         else "",
-        picture(report),
+        draw_picture(report),
         _runs(report, record_url, rows),
         _rules(policy_lines),
     ]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 import string
 
-__all__ = ["dice", "new_id"]
+__all__ = ["dice_of", "new_id"]
 
 _ALPHABET = string.ascii_letters + string.digits + "_-"
 
 
-def dice(seed: str) -> random.Random:
+def dice_of(seed: str) -> random.Random:
     """A source of chance of its own. Nothing here is a secret, so it need not be hard to guess."""
     return random.Random(seed)  # noqa: S311
 

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from prefect_extend_ai.runs import PROCESSED, RunKind
 from prefect_extend_ai.sandbox.behaviour import Behaviour
-from prefect_extend_ai.sandbox.dice import dice, new_id
+from prefect_extend_ai.sandbox.dice import dice_of, new_id
 from prefect_extend_ai.sandbox.faults import Fault, fault_response
 from prefect_extend_ai.sandbox.journal import Entry
 from prefect_extend_ai.sandbox.limits import Category, retry_after_header
@@ -66,7 +66,7 @@ class Gateway:
         self._app = app
         self._world = world
         # Not seeded: no two answers of any two sandboxes share a request id.
-        self._ids = dice(secrets.token_hex())
+        self._ids = dice_of(secrets.token_hex())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

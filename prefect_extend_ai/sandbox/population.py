@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_extend_ai.errors import ExtendInputError
 from prefect_extend_ai.runs import FAILED, PROCESSED, PROCESSING, RunKind
-from prefect_extend_ai.sandbox.dice import dice, new_id
+from prefect_extend_ai.sandbox.dice import dice_of, new_id
 from prefect_extend_ai.sandbox.record import Processor
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def processors(kind: RunKind) -> tuple[Processor, ...]:
     """The classifiers (extractors, ...) that every sandbox has; none for a kind without."""
     if kind.processor is None:
         return ()
-    rng = dice(kind.value)
+    rng = dice_of(kind.value)
     prefix = _PROCESSOR_PREFIXES[kind.processor]
     return tuple(Processor(new_id(prefix, rng), f"{desk} {kind.processor}") for desk in _DESKS)
 
@@ -60,7 +60,7 @@ def populate(world: World, *, runs: int, stuck: int, seed: int, kind: RunKind, w
     """
     if not 0 <= stuck <= runs:
         raise ExtendInputError(f"stuck must lie between 0 and the number of runs ({runs}), not {stuck}")
-    rng = dice(f"{seed}/{kind}")
+    rng = dice_of(f"{seed}/{kind}")
     add = functools.partial(world.add, kind, workspace=workspace)
     for number in range(stuck):
         updated = 65 * (4320 / 65) ** ((number + rng.random() * 0.9) / stuck)

@@ -45,7 +45,7 @@ from typing import get_args
 
 from prefect_extend_ai.errors import ExtendInputError
 from prefect_extend_ai.sandbox.behaviour import CancelMode
-from prefect_extend_ai.sandbox.dice import dice
+from prefect_extend_ai.sandbox.dice import dice_of
 
 __all__ = ["Trouble", "Troubles"]
 
@@ -189,7 +189,7 @@ class Troubles:
     def _at_random(self, seed: int, where: str, which: str) -> Trouble | None:
         self._seen[where, which] += 1
         number = self._seen[where, which]
-        rng = dice(f"{seed}/{where}/{which}/{number}")
+        rng = dice_of(f"{seed}/{where}/{which}/{number}")
         if rng.random() >= CHAOS_SHARE or (where != "list" and number > _CHAOS_MOST):
             return None
         what = rng.choice(_CHAOS)

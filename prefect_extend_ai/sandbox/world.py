@@ -11,7 +11,7 @@ from typing import Any
 
 from prefect_extend_ai.runs import PROCESSING, KindName, RunKind
 from prefect_extend_ai.sandbox.behaviour import Behaviour
-from prefect_extend_ai.sandbox.dice import dice, new_id
+from prefect_extend_ai.sandbox.dice import dice_of, new_id
 from prefect_extend_ai.sandbox.faults import Fault
 from prefect_extend_ai.sandbox.journal import Entry
 from prefect_extend_ai.sandbox.life import Life
@@ -73,7 +73,7 @@ class World:
         self.lock = threading.RLock()
         self._clock = clock
         self._ahead = timedelta()
-        self._rng = dice(f"ids/{seed}")
+        self._rng = dice_of(f"ids/{seed}")
         self._listing = Listing()
         self.life = Life(self.behaviour, self._listing)
 

@@ -78,10 +78,10 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPr
     """A server of the browser's own: its pages show blocks and histories, and nobody else's may be among them."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from prefect_extend_ai.local_prefect import local_prefect
+    from prefect_extend_ai.local_prefect import run_local_prefect
 
     with (
-        local_prefect(tmp_path_factory.mktemp("prefect")) as server,
+        run_local_prefect(tmp_path_factory.mktemp("prefect")) as server,
         temporary_settings({PREFECT_API_URL: server.api_url}),
     ):
         yield server

@@ -9,7 +9,7 @@ import time
 import httpx
 import pytest
 
-from prefect_extend_ai.local_prefect import local_prefect
+from prefect_extend_ai.local_prefect import run_local_prefect
 
 BUSY_SECONDS = 8
 FROZEN_SECONDS = 20
@@ -18,7 +18,7 @@ FROZEN_SECONDS = 20
 
 @pytest.fixture
 def server(tmp_path):
-    with local_prefect(tmp_path / "home") as server:
+    with run_local_prefect(tmp_path / "home") as server:
         yield server
 
 

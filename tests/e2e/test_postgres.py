@@ -64,12 +64,12 @@ def prefect_on_postgres(postgres, tmp_path_factory):
     """A Prefect server on it, which this process uses too."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from prefect_extend_ai.local_prefect import local_prefect
+    from prefect_extend_ai.local_prefect import run_local_prefect
 
     home = tmp_path_factory.mktemp("prefect")
     profile = f'active = "postgres"\n[profiles.postgres]\nPREFECT_API_DATABASE_CONNECTION_URL = "{postgres}"\n'
     (home / "profiles.toml").write_text(profile)
-    with local_prefect(home) as server, temporary_settings({PREFECT_API_URL: server.api_url}):
+    with run_local_prefect(home) as server, temporary_settings({PREFECT_API_URL: server.api_url}):
         assert not (home / "prefect.db").exists()
         yield server
 

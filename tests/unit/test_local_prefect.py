@@ -46,7 +46,7 @@ def program(folder: Path, script: str) -> str:
 
 
 def start(home: Path, timeout_seconds: float) -> None:
-    with module.local_prefect(home, timeout_seconds=timeout_seconds):
+    with module.run_local_prefect(home, timeout_seconds=timeout_seconds):
         pytest.fail("it says that it runs")
 
 

@@ -70,6 +70,8 @@ def test_a_module_says_what_is_public_and_each_public_name_what_it_means(name):
     if name not in ONLY_PARTS:
         assert module.__all__
         assert [each for each in module.__all__ if not hasattr(module, each)] == []
+        # Else one import would hide the other.
+        assert name.rpartition(".")[2] not in module.__all__
     complaints = {each: said for each, value in public(module) if (said := complaint(each, value))}
     assert complaints == {}
 

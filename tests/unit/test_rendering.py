@@ -34,7 +34,7 @@ from prefect_extend_ai.rendering import (
     visible,
 )
 from prefect_extend_ai.rendering.inert import HIDDEN, address
-from prefect_extend_ai.rendering.picture import STALE, YOUNG, picture
+from prefect_extend_ai.rendering.picture import STALE, YOUNG, draw_picture
 from prefect_extend_ai.rendering.words import age
 from prefect_extend_ai.report import Cancellation, Outcome, SweepReport
 from prefect_extend_ai.runs import Run
@@ -653,7 +653,7 @@ def svg_of(markdown):
 
 
 def test_the_picture_draws_every_band_and_outcome_and_tells_them_without_eyes():
-    drawn, svg = svg_of(picture(report_of([cancellation()] * 3, ages={"up to ½": 18, "over 20": 1})))
+    drawn, svg = svg_of(draw_picture(report_of([cancellation()] * 3, ages={"up to ½": 18, "over 20": 1})))
     words = [element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")]
     assert [word for word in words if word in AGE_BANDS] == AGE_BANDS
     assert {"18", "cancelled", "Outcome of 3 selected"} <= set(words)
@@ -663,7 +663,7 @@ def test_the_picture_draws_every_band_and_outcome_and_tells_them_without_eyes():
 
 def test_the_picture_colours_what_is_over_the_limit():
     limit = timedelta(minutes=60)
-    _, svg = svg_of(picture(SweepReport(limit_minutes=60, ages=dict.fromkeys(AGE_BANDS, 1))))
+    _, svg = svg_of(draw_picture(SweepReport(limit_minutes=60, ages=dict.fromkeys(AGE_BANDS, 1))))
     colours = [bar.attrib["fill"] for bar in svg.iter("{http://www.w3.org/2000/svg}rect")][1:]
     drawn = dict(zip(AGE_BANDS, colours, strict=True))
     assert drawn[age_band(limit, limit)] == YOUNG
@@ -671,14 +671,14 @@ def test_the_picture_colours_what_is_over_the_limit():
 
 
 def test_the_longest_bar_fits_and_the_smallest_is_seen():
-    _, svg = svg_of(picture(SweepReport(limit_minutes=60, ages={"up to ½": 99_999, "over 20": 1})))
+    _, svg = svg_of(draw_picture(SweepReport(limit_minutes=60, ages={"up to ½": 99_999, "over 20": 1})))
     card, *bars = [float(bar.attrib["width"]) for bar in svg.iter("{http://www.w3.org/2000/svg}rect")]
     assert max(bars) < card - 200
     assert min(width for width in bars if width) >= 2
 
 
 def test_no_picture_of_nothing():
-    assert picture(SweepReport(limit_minutes=60)) == ""
+    assert draw_picture(SweepReport(limit_minutes=60)) == ""
 
 
 # Words
