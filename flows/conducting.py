@@ -65,13 +65,14 @@ async def conduct(
         rule: what selects the runs, in words.
         check: raises ExtendInputError for bad input, before any request.
     """
+    rules = _rules(policy) if report.limit_minutes is not None else []
     try:
         check()
         credentials.ensure_usable()
         report = report.model_copy(update={"workspace_id": credentials.workspace_id})
         async with (
             credentials.get_client() as client,
-            prefect_ledger(credentials, report.kind, rule) as ledger,
+            prefect_ledger(credentials, report.kind, _in_words(rule, rules)) as ledger,
         ):
             sweep = Sweep(
                 client,
@@ -84,7 +85,9 @@ async def conduct(
             sweep.stop.after(minutes * 60, f"the sweep took longer than {minutes} minutes")
             with stopping_gently(sweep.stop) as stopping, _left_uncollected():
                 events_last = credentials.requests_per_second > FASTEST_PLAN
-                done = await _run(sweep, ledger, report, choose, policy=policy, rule=rule, events_last=events_last)
+                done = await _run(
+                    sweep, ledger, report, choose, policy=policy, rule=rule, rules=rules, events_last=events_last
+                )
                 # Ended by the signal, a flow run that somebody cancelled would be Crashed first, and raise alarms.
                 stopping.done = stopping.received and await ledger.is_being_cancelled()
                 return Cancelled(message=done.headline) if stopping.done else _end(done, sweep.stop.error)
@@ -102,6 +105,7 @@ async def _run(
     *,
     policy: StalePolicy,
     rule: str,
+    rules: Sequence[tuple[str, str]],
     events_last: bool,
 ) -> SweepReport:
     settled: list[Cancellation] = []
@@ -132,7 +136,7 @@ async def _run(
     say = get_run_logger().warning if done.needs_attention else get_run_logger().info
     say(done.headline)
     try:
-        await write_report(ledger, whole(done), _rules(policy) if report.limit_minutes is not None else [])
+        await write_report(ledger, whole(done), rules)
     except RecordError as error:
         unwritten = f"the report could not be written: {error}"
         done = done.model_copy(update={"trouble": f"{done.trouble}; {unwritten}" if done.trouble else unwritten})
@@ -191,6 +195,11 @@ def _rules(policy: StalePolicy) -> list[tuple[str, str]]:
         for name, field in fields
         if getattr(policy, name) != getattr(default, name)
     ]
+
+
+def _in_words(rule: str, rules: Sequence[tuple[str, str]]) -> str:
+    """What selected the runs, for people who find an open note."""
+    return "; ".join([rule, *(f"{name}: {value}" for name, value in rules)])
 
 
 def whole(value: T) -> T:

@@ -79,7 +79,7 @@ class SweepReport(BaseModel):
     looked_at: datetime | None = Field(default=None, description="The API's clock when it answered the listing.")
     listed: int = Field(default=0, description="How many runs the listing showed before it was stopped.")
     selected: int = Field(default=0, description="How many runs the sweep meant to cancel.")
-    counts: dict[Outcome, int] = Field(default={}, description="How many runs ended in each outcome.")
+    counts: Counter[Outcome] = Field(default=Counter(), description="How many runs ended in each outcome; else 0.")
     cancellations: list[Cancellation] = Field(default=[], description="Each selected run, oldest first.")
     exempt: dict[str, int] = Field(default={}, description="Why runs that were listed were left out, and how many.")
     ages: dict[str, int] = Field(default={}, description="How many runs in progress were how old, youngest first.")
@@ -92,7 +92,7 @@ class SweepReport(BaseModel):
         """The same report with these outcomes, counted."""
         listed = list(cancellations)
         counted = Counter(each.outcome for each in listed)
-        counts = {outcome: counted[outcome] for outcome in Outcome if counted[outcome]}
+        counts = Counter({outcome: counted[outcome] for outcome in Outcome if counted[outcome]})
         return self.model_copy(update={"selected": len(listed), "counts": counts, "cancellations": listed})
 
     @property

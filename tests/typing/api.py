@@ -22,7 +22,23 @@ from prefect_extend_ai import (
     SweepReport,
 )
 from prefect_extend_ai.deployments.examples import inform_owner, raise_alarm
-from prefect_extend_ai.errors import ExtendAPIError, ExtendInputError, ExtendOddAnswerError, RecordError
+from prefect_extend_ai.errors import (
+    ExtendAPIError,
+    ExtendAuthError,
+    ExtendInputError,
+    ExtendNotFoundError,
+    ExtendNotSentError,
+    ExtendOddAnswerError,
+    ExtendPermissionError,
+    ExtendRateLimitError,
+    ExtendRefusedError,
+    ExtendServerError,
+    ExtendTransportError,
+    ExtendUsageBlockedError,
+    RecordError,
+    RecordRefusedError,
+    SharedLimitError,
+)
 from prefect_extend_ai.flows import cancel_runs, cancel_stale_runs
 from prefect_extend_ai.sandbox import Behaviour, Served, Trouble, World, serve
 from prefect_extend_ai.tasks import cancel_run, find_stale_runs, get_run
@@ -91,6 +107,7 @@ def a_run(run: Run) -> None:
     assert_type(run.created_at, datetime | None)
     assert_type(run.updated_at, datetime | None)
     assert_type(run.read_at, datetime | None)
+    assert_type(run.request_id, str | None)
     assert_type(run.processor_id, str | None)
     assert_type(run.file_names, list[str])
     assert_type(run.failure_reason, str | None)
@@ -113,6 +130,7 @@ def a_kind(kind: RunKind) -> None:
     assert_type(kind.sortable, bool)
     assert_type(kind.filters, frozenset[str])
     assert_type(kind.dated, bool)
+    assert_type(kind.worked, tuple[str, ...])
 
 
 async def tasks() -> None:
@@ -131,6 +149,33 @@ async def tasks() -> None:
         return
 
 
+async def one_call(extend: ExtendClient) -> str:
+    """What may go wrong with one, the narrow errors before the wide ones."""
+    try:
+        return (await extend.cancel_run("clr_...")).text
+    except ExtendInputError as error:
+        root: ValueError = error
+        raise root from None
+    except (ExtendAuthError, ExtendPermissionError, ExtendUsageBlockedError) as error:
+        raise SystemExit(str(error)) from None
+    except (ExtendNotFoundError, ExtendRefusedError, ExtendRateLimitError, ExtendServerError) as error:
+        assert_type(error.status, int | None)
+        assert_type(error.code, str | None)
+        assert_type(error.request_id, str | None)
+        assert_type(error.retryable, bool | None)
+        api_error: ExtendAPIError = error
+        return api_error.message
+    except ExtendOddAnswerError as error:
+        return error.body
+    except (ExtendNotSentError, SharedLimitError):
+        return "nothing was sent"
+    except ExtendTransportError:
+        return "it may have taken effect"
+    except (RecordRefusedError, RecordError) as error:
+        wide: ExtendError = error
+        raise wide from None
+
+
 async def flows() -> SweepReport:
     """The flows, called."""
     credentials = await ExtendCredentials.aload("extend")
@@ -142,18 +187,13 @@ async def flows() -> SweepReport:
     except SweepRefused as refused:
         return refused.report
     except SweepFailed as failed:
+        assert_type(failed.report.trouble, str | None)
+        if isinstance(failed.__cause__, ExtendAuthError):
+            raise SystemExit(str(failed.__cause__)) from None
         return failed.report
-    except (ExtendInputError, RecordError) as error:
-        raise SystemExit(str(error)) from None
-    except ExtendAPIError as error:
-        assert_type(error.status, int | None)
-        assert_type(error.code, str | None)
-        assert_type(error.request_id, str | None)
-        assert_type(error.retryable, bool | None)
-        root: ExtendError = error
-        raise root from None
     assert_type(report, SweepReport)
-    assert_type(report.counts, dict[Outcome, int])
+    counts: dict[Outcome, int] = report.counts
+    assert_type(counts[Outcome.ERROR], int)
     assert_type(report.cancellations, list[Cancellation])
     assert_type(report.exempt, dict[str, int])
     assert_type(report.selected, int)

@@ -31,6 +31,10 @@ def test_the_counts_add_up_to_the_runs_selected(outcomes):
     assert report.selected == len(outcomes) == sum(report.counts.values())
     assert report.counts == dict(Counter(outcomes))
     assert [each.outcome for each in report.cancellations] == outcomes
+    assert all(report.counts[outcome] == outcomes.count(outcome) for outcome in Outcome)
+    again = SweepReport.model_validate_json(report.model_dump_json())
+    assert again.counts == report.counts
+    assert again.counts[Outcome.ERROR] == outcomes.count(Outcome.ERROR)
 
 
 @given(OUTCOMES)
