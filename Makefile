@@ -51,7 +51,7 @@ lock: ## renew constraints.txt with today's releases
 	rm -rf .venv-lock
 
 clean: ## remove everything that make has made
-	rm -rf .venv .venv-lock .demo build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/output
+	rm -rf .venv .venv-lock build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/output
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }

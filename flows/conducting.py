@@ -16,7 +16,7 @@ from prefect_extend_ai.errors import ExtendError, RecordError, SweepFailed, Swee
 from prefect_extend_ai.flows.stopping import stopping_gently
 from prefect_extend_ai.report import Cancellation, Outcome, SweepReport
 from prefect_extend_ai.runs import Run
-from prefect_extend_ai.staleness import StalePolicy
+from prefect_extend_ai.staleness import DEFAULT_POLICY, StalePolicy
 from prefect_extend_ai.survey import Target
 from prefect_extend_ai.sweep import Sweep, batches, runs_a_record
 from prefect_extend_ai.tasks.cancelling import cancel_batch, settle_earlier_sweeps
@@ -188,12 +188,11 @@ def _all(targets: list[Target], outcome: Outcome, reason: str) -> list[Cancellat
 
 def _rules(policy: StalePolicy) -> list[tuple[str, str]]:
     """Name and value of each rule that differs from its default, for the report."""
-    default = StalePolicy()
     fields = StalePolicy.model_fields.items()
     return [
         (field.title or name, str(getattr(policy, name)))
         for name, field in fields
-        if getattr(policy, name) != getattr(default, name)
+        if getattr(policy, name) != getattr(DEFAULT_POLICY, name)
     ]
 
 

@@ -10,13 +10,18 @@ from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.flows.conducting import Plan, conduct, whole
 from prefect_extend_ai.report import SweepReport
 from prefect_extend_ai.runs import KindName, RunKind
-from prefect_extend_ai.staleness import AGE_BANDS, LONGEST_MINUTES, StalePolicy, check_filters, why_not_stale
+from prefect_extend_ai.staleness import (
+    AGE_BANDS,
+    DEFAULT_POLICY,
+    LONGEST_MINUTES,
+    StalePolicy,
+    check_filters,
+    why_not_stale,
+)
 from prefect_extend_ai.sweep import Sweep
 from prefect_extend_ai.tasks.cancelling import survey_runs
 
 __all__ = ["cancel_stale_runs"]
-
-DEFAULT_POLICY = StalePolicy()
 
 
 def _flow_run_name() -> str:

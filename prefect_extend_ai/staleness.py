@@ -17,6 +17,7 @@ from prefect_extend_ai.runs import PROCESSING, Run, RunKind
 
 __all__ = [
     "AGE_BANDS",
+    "DEFAULT_POLICY",
     "LONGEST_MINUTES",
     "Exempt",
     "StalePolicy",
@@ -111,6 +112,10 @@ class StalePolicy(BaseModel):
         title="Longest sweep (minutes)",
         description="After this no further cancel is sent; what was not reached is left for the next sweep.",
     )
+
+
+DEFAULT_POLICY = StalePolicy()
+"""The policy of whoever names none."""
 
 
 class Exempt(enum.StrEnum):

@@ -10,7 +10,7 @@ from prefect_extend_ai.client import check_run_id
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.report import Cancellation
 from prefect_extend_ai.runs import KindName, RunKind
-from prefect_extend_ai.staleness import StalePolicy, why_not_at_all
+from prefect_extend_ai.staleness import DEFAULT_POLICY, StalePolicy, why_not_at_all
 from prefect_extend_ai.survey import Survey, Target, guarded_survey
 from prefect_extend_ai.sweep import Sweep
 from prefect_extend_ai.tasks.events import emit_cancelled
@@ -40,12 +40,11 @@ async def cancel_run(
         RecordError: Prefect cannot be written to. Before the cancel, nothing was sent.
     """
     check_run_id(run_id)
-    policy = StalePolicy()
     async with (
         credentials.get_client() as client,
         prefect_ledger(credentials, RunKind(kind), "one run by its id") as ledger,
     ):
-        sweep = Sweep(client, ledger, spare=lambda run, _: why_not_at_all(run, policy))
+        sweep = Sweep(client, ledger, spare=lambda run, _: why_not_at_all(run, DEFAULT_POLICY))
         (cancellation,) = await sweep.cancel_batch([Target(run_id)])
         emit_cancelled(ledger.scope.kind, cancellation)
     if sweep.stop.error is not None:

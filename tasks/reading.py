@@ -5,12 +5,10 @@ from prefect.cache_policies import NO_CACHE
 
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.runs import KindName, Run, RunKind
-from prefect_extend_ai.staleness import StalePolicy
+from prefect_extend_ai.staleness import DEFAULT_POLICY, StalePolicy
 from prefect_extend_ai.survey import take_survey
 
 __all__ = ["find_stale_runs", "get_run"]
-
-DEFAULT_POLICY = StalePolicy()
 
 
 @task(name="get-extend-run", cache_policy=NO_CACHE)

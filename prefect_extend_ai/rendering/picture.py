@@ -9,6 +9,7 @@ from datetime import timedelta
 from html import escape as escape_xml
 
 from prefect_extend_ai.rendering.inert import escape, visible
+from prefect_extend_ai.rendering.words import plain
 from prefect_extend_ai.report import Outcome, SweepReport
 from prefect_extend_ai.staleness import AGE_BANDS, age_band
 
@@ -68,7 +69,7 @@ def _ages(report: SweepReport) -> tuple[str, list[Bar]]:
 
 def _outcomes(report: SweepReport) -> tuple[str, list[Bar]]:
     bars = [
-        Bar(outcome.replace("_", " "), report.counts[outcome], COLOURS.get(outcome, OTHER))
+        Bar(plain(outcome), report.counts[outcome], COLOURS.get(outcome, OTHER))
         for outcome in Outcome
         if report.counts.get(outcome)
     ]

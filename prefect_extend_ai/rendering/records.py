@@ -20,12 +20,8 @@ _SAID = {
     Outcome.CANCELLED: "This run was cancelled.",
     Outcome.ALREADY_CANCELLED: "Somebody else had cancelled this run first.",
     Outcome.FINISHED_FIRST: "This run ended by itself before a cancel took.",
-    Outcome.SPARED: "This run was left alone.",
-    Outcome.UNCONFIRMED: "A cancel was accepted, but this run had not ended when it was last read.",
-    Outcome.REFUSED: "Extend refused to cancel this run.",
-    Outcome.DEFERRED: "This run was left for the next sweep.",
-    Outcome.WOULD_CANCEL: "A dry run: this run would have been cancelled.",
 }
+"""How a run ended; none other is recorded."""
 
 
 def record_title(run: Run) -> str:
@@ -75,11 +71,10 @@ def _record(run: Run, cancellation: Cancellation, heading: str) -> str:
 
 
 def _facts_of(run: Run, cancellation: Cancellation, heading: str) -> str:
-    said = _SAID.get(cancellation.outcome, "")
     return "\n\n".join(
         [
             f"{heading} {run.kind.capitalize()} run {escape(run.id)}",
-            f"**{said}** {escape(cancellation.reason, 500)}".strip() if said else escape(cancellation.reason, 500),
+            f"**{_SAID.get(cancellation.outcome, plain(cancellation.outcome))}** {escape(cancellation.reason, 500)}",
             table(["Fact", "Value"], [(name, value or "none") for name, value in _facts(run, cancellation)]),
         ]
     )

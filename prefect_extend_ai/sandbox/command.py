@@ -15,6 +15,7 @@ from rich.console import Console
 from prefect_extend_ai.errors import ExtendInputError
 from prefect_extend_ai.runs import KindName
 from prefect_extend_ai.sandbox.behaviour import Behaviour
+from prefect_extend_ai.sandbox.gateway import API_VERSION
 from prefect_extend_ai.sandbox.server import serve
 from prefect_extend_ai.sandbox.troubles import Trouble
 from prefect_extend_ai.sandbox.world import API_KEY, WORKSPACE, World
@@ -144,7 +145,7 @@ def _announce(url: str, world: World, kinds: Sequence[KindName], api_key: str, w
     console.print("\nLook at the runs in progress, the oldest first:")
     console.print(
         f"  curl -s '{url}/{path}?status=PROCESSING&sortDir=asc' -H 'Authorization: Bearer {key}'"
-        f" -H 'x-extend-api-version: 2026-02-09'{named}",
+        f" -H 'x-extend-api-version: {API_VERSION}'{named}",
         markup=False,
     )
     console.print("\nPoint prefect-extend-ai (and the vendor's tools) at it:")
