@@ -74,7 +74,8 @@ def _once(scenario: Scenario, server: LocalPrefect, seconds: dict[str, float]) -
         took = measure(scenario.contender, Job(running.url, scenario.population.rate))
         asked = running.asked()
     ideal = scenario.ideal(scenario, seconds) if scenario.ideal else None
-    return Round(took, asked, written_since(server.home, mark), ideal)
+    rival = seconds.get(scenario.no_slower_than or "")
+    return Round(took, asked, written_since(server.home, mark), ideal, rival)
 
 
 if __name__ == "__main__":

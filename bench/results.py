@@ -43,6 +43,8 @@ class Round:
     asked: Asked
     written: Written
     ideal: float | None
+    rival: float | None = None
+    """Seconds that the one took that it is promised to be no slower than."""
 
     @property
     def ratio(self) -> float | None:
@@ -87,10 +89,12 @@ class Result:
         scenario, rounds = self.scenario, self.rounds
         ratios = [each.ratio for each in rounds if each.ratio is not None]
         beyond = [each.took.seconds - each.ideal for each in rounds if each.ideal is not None]
+        against = [each.took.seconds / each.rival for each in rounds if each.rival]
         written = [each.written for each in rounds]
         largest = max((max(each.largest_artifact, each.largest_event) for each in written), default=0)
         promises = [
             ("ratio ≤", scenario.most, median(ratios) if ratios else None),
+            (f"times {scenario.no_slower_than} ≤", 1 if against else None, median(against) if against else None),
             ("s beyond ≤", scenario.most_seconds, median(beyond) if beyond else None),
             ("throttled ≤", scenario.most_throttled, median(each.throttled for each in rounds)),
             ("requests ≤", scenario.most_requests, median(each.asked.requests for each in rounds)),

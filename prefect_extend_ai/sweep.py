@@ -270,11 +270,11 @@ class Sweep:
         """Record ended runs, trying again within the patience; where each is. The note stays open for the others."""
         left = [each for each in finals if each.final is not None]
         done: dict[str, UUID] = {}
-        pause = FIRST_PAUSE
+        pause, again = FIRST_PAUSE, False
         while self._record_seconds() > 0:
             try:
                 async with self._writers, asyncio.timeout(self._record_seconds()):
-                    if pause > FIRST_PAUSE:
+                    if again:
                         # A write that failed may have been made all the same, its answer lost.
                         done = await self.ledger.recorded(note)
                         left = [each for each in left if each.cancellation.run_id not in done]
@@ -290,7 +290,7 @@ class Sweep:
             except Exception as error:  # noqa: BLE001 - a document that cannot be rendered stops nothing
                 return done | await self._record_apart(note, left, error)
             await self.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+            pause, again = min(pause * 2, LONGEST_PAUSE), True
         self.unrecorded.update(each.cancellation.run_id for each in left)
         return done
 
