@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import timedelta
 from typing import Annotated
 
 from cyclopts import App, Parameter, validators
 from prefect import aserve
+from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.exceptions import ObjectNotFound
 from prefect.types.entrypoint import EntrypointType
 from prefect.utilities.urls import url_for
 from rich.console import Console
@@ -69,7 +72,8 @@ async def serve_flows(
     # The schedule is applied here, without `active`: one that a person has paused stays paused, where a schedule given
     # to `ato_deployment` would be switched on with every start.
     schedule = {"schedule": IntervalSchedule(interval=timedelta(minutes=every)), "slug": "every-so-often"}
-    async with prefect_api():
+    async with prefect_api() as prefect:
+        await _leave_alone_what_workers_run(prefect, name)
         pages = [await sweep.aapply(schedules=[schedule]), await by_id.aapply()]
     doing = "looks for" if dry_run else "cancels"
     console.print(
@@ -79,6 +83,16 @@ async def serve_flows(
         console.print(f"  {url_for('deployment', obj_id=page)}", markup=False)
     console.print("Ctrl-C stops it, and the schedule with it.")
     await aserve(sweep, by_id, print_starting_message=False)
+
+
+async def _leave_alone_what_workers_run(prefect: PrefectClient, name: str) -> None:
+    """Raise ExtendInputError where the sweep of this name has a work pool: it would run twice, and end up paused."""
+    with contextlib.suppress(ObjectNotFound):
+        if pool := (await prefect.read_deployment_by_name(f"cancel-stale-runs/{name}")).work_pool_name:
+            raise ExtendInputError(
+                f'cancel-stale-runs/{name} is deployed to the work pool "{pool}", whose workers run it: '
+                "take another --name, or start a worker instead"
+            )
 
 
 async def _ensure_block(console: Console, name: str) -> None:

@@ -16,6 +16,7 @@ from prefect_extend_ai.staleness import (
     LONGEST_MINUTES,
     StalePolicy,
     check_filters,
+    in_words,
     why_not_stale,
 )
 from prefect_extend_ai.sweep import Sweep
@@ -82,6 +83,6 @@ async def cancel_stale_runs(
         check=lambda: check_filters(run_kind, policy),
         spare=lambda run, listed: why_not_stale(run, listed, max_processing_minutes, policy),
         policy=policy,
-        rule=f"in progress for more than {max_processing_minutes} minutes",
+        rule=in_words(max_processing_minutes, policy),
     )
     return ending

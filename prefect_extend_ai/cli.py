@@ -28,7 +28,7 @@ Examples:
     prefect-extend-ai check
     prefect-extend-ai sandbox --port 8765 --runs 60 --stuck 12
 
-Exit codes: 0 done, {FAILED} it went wrong, {USAGE} the command line was, {INTERRUPTED} Ctrl-C."""
+Exit codes: 0 done, {FAILED} it went wrong, {USAGE} the command line was wrong, {INTERRUPTED} Ctrl-C."""
 
 SETUP_EXAMPLES = """\
 The account comes from EXTEND_API_KEY and its kin, or from .env. What is there already is kept, so that setup can be
@@ -41,7 +41,7 @@ Examples:
     prefect-extend-ai setup --name acme --pool documents --yes
     EXTEND_WORKSPACE_ID=ws_2 prefect-extend-ai setup --name other-workspace --block-only
 
-Exit codes: 0 done, 1 it went wrong, 2 the command line was."""
+Exit codes: 0 done, 1 it went wrong, 2 the command line was wrong."""
 
 CHECK_EXAMPLES = """\
 Asks Extend with the saved block, which is what sweeps use, or else with EXTEND_API_KEY and its kin.
@@ -78,7 +78,7 @@ Examples:
     prefect-extend-ai sandbox --trouble 'cancel:*:reset-after@1-3' --chaos 7
     prefect-extend-ai sandbox --behave cancel=later --behave refusal_status=409
 
-Exit codes: 0 stopped, 1 it went wrong, 2 the command line was."""
+Exit codes: 0 stopped, 1 it went wrong, 2 the command line was wrong."""
 
 app = App(
     name="prefect-extend-ai",

@@ -25,6 +25,7 @@ __all__ = [
     "assess",
     "check_filters",
     "check_limit",
+    "in_words",
     "is_held",
     "outage",
     "shortest_limit",
@@ -54,7 +55,7 @@ class StalePolicy(BaseModel):
 
     max_total_minutes: Minutes | None = Field(
         default=None,
-        title="Total limit (minutes)",
+        title="Limit since creation (minutes)",
         description="Also stale when the run was created longer ago than this, whatever its last update says.",
     )
     minutes_by_processor: dict[Filled, Minutes] = Field(
@@ -262,6 +263,12 @@ def too_many(stale: int, policy: StalePolicy) -> str | None:
         f"{stale} stale runs are more than refuse_above allows ({policy.refuse_above}). "
         "Look whether the limit is right and Extend is up, then raise refuse_above to go on."
     )
+
+
+def in_words(max_processing_minutes: int, policy: StalePolicy) -> str:
+    """What makes a run stale, for people."""
+    total = f", or in all for more than {policy.max_total_minutes}" if policy.max_total_minutes is not None else ""
+    return f"in progress for more than {max_processing_minutes} minutes without a change{total}"
 
 
 def check_limit(max_processing_minutes: int) -> None:

@@ -201,7 +201,7 @@ class PrefectLedger:
         found = [artifact async for artifact in self._read(wanted)]
         for artifact in sorted(found, key=lambda artifact: str(artifact.created)):
             try:
-                note = Note.model_validate_json(artifact.data) if isinstance(artifact.data, str) else None
+                note = Note.model_validate(artifact.data)
             except ValueError:
                 note = None
             if note is None:
@@ -246,7 +246,7 @@ class PrefectLedger:
             key=_key(note.scope),
             type="json",
             description="Write-ahead: these runs are about to be cancelled. The next sweep settles what is left open.",
-            data=note.model_dump_json(indent=2),
+            data=note.model_dump(mode="json"),
             flow_run_id=note.flow_run_id,
             task_run_id=note.task_run_id,
         )

@@ -122,21 +122,31 @@ async def _look_at_sweeps(prefect: PrefectClient, name: str) -> Finding:
     try:
         deployment = await prefect.read_deployment_by_name(full_name)
     except ObjectNotFound:
-        said = f"{full_name} is not deployed: prefect-extend-ai setup --name {name}"
-        return Finding("Last sweep", Verdict.MEND, said)
+        how = f"unless the block is for another deployment: prefect-extend-ai setup --name {name}"
+        return Finding("Last sweep", Verdict.MEND, f"{full_name} is not deployed; {how}")
     begun = [kind for kind in StateType if kind is not StateType.SCHEDULED]
     latest = await _first(prefect, deployment, begun, FlowRunSort.START_TIME_DESC)
     coming = await _first(prefect, deployment, [StateType.SCHEDULED], FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC)
     pool = deployment.work_pool_name
     return judge_last_sweep(
         _told(latest) if latest else None,
-        scheduled=not deployment.paused and any(schedule.active for schedule in deployment.schedules),
+        paused=await _paused(prefect, deployment, name),
+        scheduled=any(schedule.active for schedule in deployment.schedules),
         coming=coming.expected_start_time if coming else None,
-        paused_pool=pool if pool and (await prefect.read_work_pool(pool)).is_paused else None,
         staffed=deployment.status is DeploymentStatus.READY,
         how_to_start=f"prefect worker start --pool {pool}" if pool else "python -m prefect_extend_ai.deployments.serve",
         now=datetime.now(UTC),
     )
+
+
+async def _paused(prefect: PrefectClient, deployment: DeploymentResponse, name: str) -> str | None:
+    pool = deployment.work_pool_name
+    if deployment.paused:
+        how = f"prefect-extend-ai setup --name {name} --resume" if pool else "start what serves it"
+        return f"the deployment is paused: {how}"
+    if pool and (await prefect.read_work_pool(pool)).is_paused:
+        return f'the work pool "{pool}" is paused: prefect work-pool resume {pool}'
+    return None
 
 
 async def _first(

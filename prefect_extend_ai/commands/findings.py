@@ -71,9 +71,9 @@ def judge_clock(theirs: datetime | None, ours: datetime) -> Finding:
 def judge_last_sweep(
     last: LastSweep | None,
     *,
+    paused: str | None,
     scheduled: bool,
     coming: datetime | None,
-    paused_pool: str | None,
     staffed: bool,
     how_to_start: str,
     now: datetime,
@@ -82,9 +82,9 @@ def judge_last_sweep(
 
     Args:
         last: the latest sweep that has begun, None where there is none.
+        paused: what somebody has paused, and what to type to resume it; None where nothing is.
         scheduled: whether a schedule is active.
         coming: when the next one is due, None where that is not known.
-        paused_pool: the sweep's work pool, where somebody has paused it.
         staffed: whether a worker, or a serving process, has asked for runs within the last minute.
         how_to_start: what to type to have one.
         now: the time.
@@ -93,13 +93,12 @@ def judge_last_sweep(
     told = f"{_span(now - last.since)} ago: {last.state}, {last.message}" if last else "there was none yet"
     if last is not None and not last.well:
         return Finding(about, Verdict.MEND, f"{told} (flow run {last.name})")
-    if paused_pool is not None:
-        how = f"prefect work-pool resume {paused_pool}"
-        return Finding(about, Verdict.NOTE, f'{told}; the work pool "{paused_pool}" is paused, and runs nothing: {how}')
+    if paused is not None:
+        return Finding(about, Verdict.MEND, f"{told}; no sweep will run: {paused}")
     if not staffed:
         return Finding(about, Verdict.MEND, f"{told}; nothing is there to run the next one: {how_to_start}")
     if not scheduled:
-        return Finding(about, Verdict.NOTE, f"{told}; no schedule is active: resume it in the Prefect UI")
+        return Finding(about, Verdict.MEND, f"{told}; no sweep will run: no schedule is active, the UI switches one on")
     due = f"the next is due in {_span(coming - now)}" if coming else "a schedule is active"
     return Finding(about, Verdict.OK if last else Verdict.NOTE, f"{told}; {due}")
 

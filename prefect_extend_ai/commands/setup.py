@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +27,10 @@ from prefect_extend_ai.commands.check import newest
 from prefect_extend_ai.commands.reach import prefect_api
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError, ExtendInputError
+from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.settings import ExtendSettings
+from prefect_extend_ai.staleness import StalePolicy
+from prefect_extend_ai.survey import take_survey
 
 __all__ = ["Deployed", "deployment_plan", "run_setup"]
 
@@ -40,9 +44,9 @@ LOG_SHOWN = 1500
 
 NEXT = """\
 
-Next, in a terminal of its own: the worker, which carries out the schedule for as long as it runs
+Next, in a terminal of its own: the worker. From its start on sweeps are carried out as scheduled, and cancel for real
   prefect worker start --pool {pool}
-Look first what a sweep would cancel
+What a sweep would cancel, as a page in Prefect, while the worker runs
   prefect deployment run cancel-stale-runs/{name} --param dry_run=true --watch
 Alarms, a message for each cancelled run, and the dead man's switch{renamed}
   prefect deploy --all --prefect-file {automations}
@@ -55,6 +59,7 @@ async def run_setup(
     name: BlockName = SHIPPED_NAME,
     pool: PoolName = SHIPPED_NAME,
     block_only: Annotated[bool, Parameter(negative="")] = False,
+    resume: Annotated[bool, Parameter(negative="")] = False,
     yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative="")] = False,
 ) -> None:
     """Save the account as a block of Prefect's, make a work pool, and deploy the sweep with a schedule.
@@ -65,6 +70,7 @@ async def run_setup(
         name: Name of the block and of both deployments: one name an account.
         pool: Work pool whose workers carry out the sweeps; made, of type process, where there is none.
         block_only: Only save the block, for a schedule of your own that names it.
+        resume: Switch a paused deployment on again; the UI has no switch for that.
         yes: Overwrite a block that differs without asking.
     """
     console = Console(soft_wrap=True, highlight=False)
@@ -80,18 +86,22 @@ async def run_setup(
             return
         _say(console, "Work pool", await _ensure_pool(prefect, pool))
         there = {flow: found for flow in FLOWS if (found := await _deployed(prefect, f"{flow}/{name}"))}
-        _deploy(deployment_plan(name, pool, there))
+        if resume:
+            there = {flow: replace(each, paused=False) for flow, each in there.items()}
+        plan = deployment_plan(name, pool, there)
+        _deploy(plan)
         for flow in FLOWS:
             deployed = await prefect.read_deployment_by_name(f"{flow}/{name}")
             _say(console, "Deployed", f"{flow}/{name}  {url_for('deployment', obj_id=deployed.id) or ''}")
     if there:
         _say(console, "Kept", "the parameters and schedules that were deployed before")
+    named = "" if name == SHIPPED_NAME else f" --name {name}"
     if any(each.paused for each in there.values()):
-        _say(console, "Paused", "the sweep was paused, and still is: resume it in the Prefect UI")
+        _say(console, "Paused", f"the sweep was paused, and still is: prefect-extend-ai setup{named} --resume")
+    _say(console, "Stale now", await _stale_now(credentials, plan["deployments"][0]["parameters"]))
     automations = str(DEPLOYMENTS / "automations.yaml")
     own_names = (name, pool) != (SHIPPED_NAME, SHIPPED_NAME)
     renamed = f": put your block and work pool into a copy of\n  {automations}\nand deploy that" if own_names else ""
-    named = "" if name == SHIPPED_NAME else f" --name {name}"
     console.print(
         NEXT.format(
             name=name,
@@ -136,8 +146,9 @@ def deployment_plan(name: str, pool: str, there: Mapping[str, Deployed] | None =
         deployment["parameters"] |= {**before.parameters, "credentials": block_reference(name)}
         if before.paused:
             deployment["paused"] = True
-        if before.scheduled:
-            deployment.pop("schedules", None)
+        schedules = [each for each in deployment.pop("schedules", []) if each.get("active", True)]
+        if schedules and not before.scheduled:
+            deployment["schedules"] = schedules  # without the example for another workspace
     return plan
 
 
@@ -150,6 +161,18 @@ async def _try(credentials: ExtendCredentials) -> None:
     else:
         return
     raise ExtendError(f"nothing was saved, because Extend cannot be read with EXTEND_*: {problem}")
+
+
+async def _stale_now(credentials: ExtendCredentials, parameters: Mapping[str, Any]) -> str:
+    """What a sweep with these parameters would select at this moment, in words."""
+    try:
+        limit, kind = parameters["max_processing_minutes"], RunKind(parameters.get("kind", "classify"))
+        async with credentials.get_client() as client:
+            survey = await take_survey(client, kind, limit, StalePolicy(**parameters.get("policy", {})))
+    except (ExtendError, TypeError, ValueError) as error:
+        return f"not known: {str(error).splitlines()[0]}"
+    stale = len(survey.stale)
+    return f"{stale} {kind} run{'' if stale == 1 else 's'}, of {survey.listed} looked at: what the first sweep cancels"
 
 
 def _say(console: Console, what: str, how: str) -> None:
@@ -167,6 +190,8 @@ async def _save(
         what = f'The saved block "{name}" differs from EXTEND_* in {", ".join(differing)}'
         if not sys.stdin.isatty():
             raise ExtendInputError(f"{what}: --yes overwrites it, another --name leaves it alone")
+        # Else asyncio would keep Ctrl-C for when the question is answered.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         if not Confirm.ask(f"{what}. Overwrite it?", console=console, default=False):
             raise ExtendInputError(f'the block "{name}" is kept as it was, and nothing is deployed')
     await credentials.asave(name, overwrite=True, client=prefect)

@@ -95,6 +95,8 @@ def _mark(report: SweepReport) -> str:
         return f"⚠️ **A person is needed:** {which} not cancelled for certain."
     if report.needs_attention:
         return "⚠️ **A person is needed:** see what to do next."
+    if report.limit_minutes is None and (missing := report.counts[Outcome.NOT_FOUND]):
+        return f"**Look at the ids:** {missing:,} of {report.selected:,} not found in this workspace."
     return "✓ **Nobody is needed.**"
 
 

@@ -192,7 +192,7 @@ class Artifacts:
 
     def open_notes(self, api_url, key="extend-write-ahead-classify"):
         """Run ids of each open note of whoever sweeps this Extend."""
-        notes = [json.loads(artifact["data"]) for artifact in self.keyed(key, type={"any_": ["json"]})]
+        notes = [artifact["data"] for artifact in self.keyed(key, type={"any_": ["json"]})]
         return [note["run_ids"] for note in notes if note["scope"]["api_url"] == api_url]
 
 

@@ -76,12 +76,12 @@ def test_blocks_differ_by_the_names_of_fields_and_never_by_what_is_in_them():
     assert differing_fields(one, ExtendCredentials(api_key="sk_other", region="eu")) == ["api_key", "region"]
 
 
-def test_a_plan_takes_the_names_it_is_given_and_leaves_other_workspaces_alone():
+def test_a_plan_takes_the_names_it_is_given_and_leaves_the_example_of_another_workspace_out():
     plan = deployment_plan("acme", "documents")
     assert [each["name"] for each in plan["deployments"]] == ["acme", "acme"]
     assert {each["work_pool"]["name"] for each in plan["deployments"]} == {"documents"}
     assert [each["parameters"]["credentials"] for each in plan["deployments"]] == [block_reference("acme")] * 2
-    assert plan["deployments"][0]["schedules"][1]["parameters"]["credentials"] == block_reference("other-workspace")
+    assert [each["slug"] for each in plan["deployments"][0]["schedules"]] == ["every-15-minutes"]
     assert "paused" not in json.dumps(plan)
 
 

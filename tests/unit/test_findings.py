@@ -16,7 +16,7 @@ REFUSED = LastSweep("sad-owl", "Refused", "Refused, nothing was cancelled", NOW 
 WELL = {
     "scheduled": True,
     "coming": NOW + timedelta(minutes=8),
-    "paused_pool": None,
+    "paused": None,
     "staffed": True,
     "how_to_start": "start it",
     "now": NOW,
@@ -60,17 +60,17 @@ def test_without_a_worker_it_says_how_to_start_one(last):
     assert finding.said.endswith("nothing is there to run the next one: start it")
 
 
-def test_a_paused_pool_is_named_but_hides_no_sweep_that_went_wrong():
-    paused = WELL | {"paused_pool": "extend", "staffed": False}
+def test_what_is_paused_is_told_but_hides_no_sweep_that_went_wrong():
+    paused = WELL | {"paused": "the work pool is paused: resume it", "staffed": False}
     finding = judge_last_sweep(SWEPT, **paused)
-    assert finding.verdict is Verdict.NOTE
-    assert finding.said.endswith('the work pool "extend" is paused, and runs nothing: prefect work-pool resume extend')
-    assert judge_last_sweep(REFUSED, **paused).verdict is Verdict.MEND
+    assert finding.verdict is Verdict.MEND
+    assert finding.said.endswith("; no sweep will run: the work pool is paused: resume it")
+    assert "flow run sad-owl" in judge_last_sweep(REFUSED, **paused).said
 
 
-def test_a_paused_schedule_is_somebody_s_decision_and_no_fault():
+def test_a_watchdog_without_a_schedule_is_off():
     finding = judge_last_sweep(SWEPT, **WELL | {"scheduled": False})
-    assert finding.verdict is Verdict.NOTE
+    assert finding.verdict is Verdict.MEND
     assert "no schedule is active" in finding.said
 
 

@@ -25,7 +25,15 @@ def test_setup_leads_to_a_sweep_that_runs_and_check_says_so(account):
     assert 'mend  Block       "extend" is not saved: prefect-extend-ai setup --name extend' in before
 
     said = told(account.type("prefect-extend-ai", "setup"), 0)
-    steps = ("Prefect ", "Block type ", "Block ", "Work pool ", "Deployed ", "Deployed ")
+    steps = (
+        "Prefect ",
+        "Block type ",
+        "Block ",
+        "Work pool ",
+        "Deployed ",
+        "Deployed ",
+        "Stale now   3 classify ",
+    )
     lines = iter(said.splitlines())
     assert all(any(line.startswith(step) for line in lines) for step in steps), said
     assert "prefect worker start --pool extend" in said
@@ -40,7 +48,8 @@ def test_setup_leads_to_a_sweep_that_runs_and_check_says_so(account):
     for about in ("Extend", "Workspace", "Clock", "Prefect", "Block", "Last sweep"):
         assert f"ok    {about:<12}" in after
     account.api.patch("/work_pools/extend", json={"is_paused": True}).raise_for_status()
-    assert 'the work pool "extend" is paused' in told(account.type("prefect-extend-ai", "check"), 0)
+    paused = told(account.type("prefect-extend-ai", "check"), 1)
+    assert 'no sweep will run: the work pool "extend" is paused: prefect work-pool resume extend' in paused
     assert KEY not in json.dumps([account.deployment(SWEEP), run])
 
 
@@ -56,11 +65,15 @@ def test_setup_again_keeps_what_is_there_and_what_is_paused(account):
     said = told(account.type("prefect-extend-ai", "setup"), 0)
     assert '"extend" is saved already' in said
     assert '"extend" is there, of type process' in said
-    assert "the sweep was paused, and still is" in said
+    assert "the sweep was paused, and still is: prefect-extend-ai setup --resume" in said
+    off = told(account.type("prefect-extend-ai", "check"), 1)
+    assert "the deployment is paused: prefect-extend-ai setup --name extend --resume" in off
     again = account.deployment(SWEEP)
     assert (again["id"], again["paused"], again["parameters"]) == (first["id"], True, mine)
     kept = account.schedules(SWEEP)["every-15-minutes"]
     assert (kept["schedule"]["cron"], kept["active"]) == ("0 * * * *", False)
+    told(account.type("prefect-extend-ai", "setup", "--resume"), 0)
+    assert not account.deployment(SWEEP)["paused"]
 
 
 def test_a_block_that_differs_is_overwritten_only_when_somebody_says_so(account):

@@ -119,6 +119,13 @@ def test_serving_again_leaves_a_paused_schedule_paused(account):
         assert account.schedules(SERVED)["every-so-often"]["active"] is False
 
 
+def test_serve_leaves_alone_a_sweep_that_workers_run(deployed):
+    done = deployed.type("python", "-m", "prefect_extend_ai.deployments.serve")
+    assert done.returncode == 1
+    assert 'cancel-stale-runs/extend is deployed to the work pool "extend"' in done.stderr
+    assert set(deployed.schedules(SWEEP)) == {"every-15-minutes", "other-workspace"}
+
+
 def test_serve_does_not_overwrite_somebody_elses_block(account):
     assert account.type("prefect-extend-ai", "setup", "--block-only", "--name", "served").returncode == 0
     done = account.type(*SERVE, EXTEND_API_KEY="sk_another-0815")
