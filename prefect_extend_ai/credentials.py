@@ -63,7 +63,7 @@ class ExtendCredentials(CredentialsBlock):
     _block_type_slug = "extend-credentials"
     # For the block's card in the UI; the docstring is for those who call it.
     _description = (
-        "The Extend (extend.ai) account whose document runs are read and cancelled: its API key, where it lives, and "
+        "The Extend account whose document runs are read and cancelled: its API key, where it lives, and "
         "how fast it may be asked."
     )
     # No _logo_url: Prefect takes only http addresses, and one that does not load shows as a broken image.

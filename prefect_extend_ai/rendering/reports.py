@@ -30,7 +30,7 @@ _ADVICE = {
 _FOR_THE_VENDOR = (Outcome.UNCONFIRMED, Outcome.REFUSED)
 """Outcomes of runs that were asked to be cancelled, and are not."""
 REASONS = 10
-"""How many reasons stand among the next steps: the table's column for them is narrow."""
+"""How many reasons, and runs of one, stand among the next steps: the table's column for them is narrow."""
 
 
 def report_page(
@@ -179,10 +179,15 @@ def _next_steps(report: SweepReport) -> str:
 
 
 def _reasons(cancellations: list[Cancellation]) -> Iterable[str]:
-    shown = cancellations[:REASONS]
-    yield from (f"  - {escape(each.run_id)}: {escape(each.reason, 300)}" for each in shown)
-    if len(cancellations) > len(shown):
-        yield f"  - and {len(cancellations) - len(shown):,} more"
+    ids: dict[str, list[str]] = {}
+    for each in cancellations:
+        ids.setdefault(each.reason, []).append(each.run_id)
+    for reason, run_ids in list(ids.items())[:REASONS]:
+        shown = ", ".join(escape(run_id) for run_id in run_ids[:REASONS])
+        more = f" and {len(run_ids) - REASONS:,} more" if len(run_ids) > REASONS else ""
+        yield f"  - {shown}{more}: {escape(reason, 300)}"
+    if len(ids) > REASONS:
+        yield f"  - and {len(ids) - REASONS:,} more reasons, in the table below"
 
 
 def _vendor_note(report: SweepReport, urgent: list[Cancellation]) -> str:

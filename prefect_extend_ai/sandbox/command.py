@@ -144,7 +144,7 @@ def _announce(url: str, world: World, kinds: Sequence[KindName], api_key: str, w
     path = f"{kinds[0] if kinds else 'classify'}_runs"
     console.print("\nLook at the runs in progress, the oldest first:")
     console.print(
-        f"  curl -s '{url}/{path}?status=PROCESSING&sortDir=asc' -H 'Authorization: Bearer {key}'"
+        f"  curl -s '{url}/{path}?status=PROCESSING&sortDir=asc' -H \"Authorization: Bearer {key}\""
         f" -H 'x-extend-api-version: {API_VERSION}'{named}",
         markup=False,
     )

@@ -24,7 +24,7 @@ def test_a_block_made_in_the_ui_is_picked_in_the_run_form_and_sweeps(ui, stage, 
 
     page = ui.open("/blocks/catalog")
     card = page.locator("[data-slot=card]", has_text="Extend Credentials")
-    expect(card).to_contain_text("The Extend (extend.ai) account")
+    expect(card).to_contain_text("The Extend account")
     card.get_by_role("link", name="Create").click()
     ui.save_block(name, api_key="sk_sandbox")
     expect(page.get_by_text(name).first).to_be_visible()

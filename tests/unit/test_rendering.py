@@ -498,11 +498,13 @@ def test_a_report_with_an_open_end_says_what_to_do_and_why(outcome):
     assert "- clr_Xy5: Because of this." in steps.partition("###")[0]
 
 
-def test_no_more_than_some_reasons_stand_among_the_next_steps():
-    many = [cancellation(Outcome.ERROR, run_id=f"clr_{place}") for place in range(13)]
-    steps = page_of(report_of(many)).partition("### What to do next")[2].partition("###")[0]
+def test_runs_of_one_reason_share_a_line_and_no_more_than_some_stand_among_the_next_steps():
+    many = [cancellation(Outcome.ERROR, run_id=f"clr_{place}", reason="The same.") for place in range(13)]
+    others = [cancellation(Outcome.ERROR, run_id=f"clr_x{place}", reason=f"Of its own {place}.") for place in range(11)]
+    steps = page_of(report_of(many + others)).partition("### What to do next")[2].partition("###")[0]
+    assert "- clr_0, clr_1, clr_2, clr_3, clr_4, clr_5, clr_6, clr_7, clr_8, clr_9 and 3 more: The same." in steps
     assert steps.count("- clr_") == 10
-    assert "- and 3 more" in steps
+    assert "- and 2 more reasons" in steps
 
 
 def test_what_stopped_a_sweep_early_is_the_first_of_the_next_steps():

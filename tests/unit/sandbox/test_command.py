@@ -31,7 +31,7 @@ def test_the_sandbox_runs_on_a_port_and_stops_at_ctrl_c(measured):
     assert "workflow: 20 runs, 12 stuck" in said
     url = re.search(r"http://\S+?:\d+", said)[0]
     # The printed example is right as it stands.
-    headers = dict(re.findall(r"-H '([^:]+): ([^']+)'", said))
+    headers = dict(re.findall(r"-H ['\"]([^:]+): ([^'\"]+)['\"]", said))
     listed = httpx.get(re.search(r"curl -s '([^']+)'", said)[1], headers=headers).json()["data"]
     assert len(listed) == 10
     assert httpx.get(f"{url}/workflow_runs/{listed[0]['id']}", headers=headers).status_code == 500
