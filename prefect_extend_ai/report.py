@@ -35,7 +35,7 @@ class Outcome(enum.StrEnum):
     ERROR = "error"
     """It could not be found out; the reason says why."""
     DEFERRED = "deferred"
-    """Left for the next sweep: over the cap, out of time, or the sweep was stopped."""
+    """Left for the next sweep: over the cap, out of time, stopped, or turned away by the rate limit throughout."""
     WOULD_CANCEL = "would_cancel"
     """A dry run would have cancelled it."""
 
