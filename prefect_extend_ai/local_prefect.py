@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -22,6 +23,8 @@ from prefect_extend_ai.errors import ExtendError
 __all__ = ["LocalPrefect", "run_local_prefect"]
 
 LOOPBACK = "127.0.0.1"
+PORTS = range(20_000, 32_000)
+"""Below those that systems give to connections, which may take one in the seconds that a server needs to start."""
 DRAIN_SECONDS = 10
 LOG_SHOWN = 2000
 """How many of the last characters of the server's log an error shows."""
@@ -136,6 +139,8 @@ def _log(server: LocalPrefect) -> str:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    while True:
+        port = PORTS.start + secrets.randbelow(len(PORTS))
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
