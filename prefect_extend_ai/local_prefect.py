@@ -20,7 +20,7 @@ from prefect.logging.handlers import APILogWorker
 
 from prefect_extend_ai.errors import ExtendError
 
-__all__ = ["LocalPrefect", "run_local_prefect"]
+__all__ = ["LocalPrefect", "free_port", "run_local_prefect"]
 
 LOOPBACK = "127.0.0.1"
 PORTS = range(20_000, 32_000)
@@ -70,7 +70,7 @@ def run_local_prefect(home: Path, *, timeout_seconds: float = 90) -> Iterator[Lo
         ExtendError: The server ended, or did not answer in time; the message has the end of its log.
     """
     home.mkdir(parents=True, exist_ok=True)
-    server = LocalPrefect(f"http://{LOOPBACK}:{_free_port()}", home)
+    server = LocalPrefect(f"http://{LOOPBACK}:{free_port()}", home)
     with (home / "server.log").open("wb") as log, _process(server, log.fileno()) as process:
         _wait_until_ours(server, process, time.monotonic() + timeout_seconds)
         try:
@@ -138,7 +138,8 @@ def _log(server: LocalPrefect) -> str:
     return (server.home / "server.log").read_text(errors="replace")[-LOG_SHOWN:].strip() or "its log is empty"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback that nobody listens on, and that no connection takes meanwhile."""
     while True:
         port = PORTS.start + secrets.randbelow(len(PORTS))
         with socket.socket() as probe, contextlib.suppress(OSError):

@@ -41,7 +41,7 @@ def postgres(tmp_path_factory):
     folder.mkdir(mode=0o700)
     if as_postgres:
         shutil.chown(folder, "postgres", "postgres")
-    port, data = _free_port(), folder / "data"
+    port, data = free_port(), folder / "data"
     initdb = [found[-1].with_name("initdb"), "-D", data, "-U", "prefect", "-A", "trust", "-E", "UTF8", "--no-sync"]
     with (tmp_path_factory.mktemp("postgres") / "log").open("w+b") as log:
         subprocess.run([*as_postgres, *initdb], check=True, cwd=folder, stdout=log, stderr=log)
@@ -230,9 +230,3 @@ def _wait(until, what):
 def _answers(port):
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -32,7 +32,7 @@ def taken_port(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with HTTPServer(("127.0.0.1", 0), SomebodyElse) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        monkeypatch.setattr(module, "_free_port", lambda: server.server_port)
+        monkeypatch.setattr(module, "free_port", lambda: server.server_port)
         yield
         server.shutdown()
         thread.join()
