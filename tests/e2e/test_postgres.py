@@ -41,6 +41,8 @@ def postgres(tmp_path_factory):
     folder.mkdir(mode=0o700)
     if as_postgres:
         shutil.chown(folder, "postgres", "postgres")
+    from prefect_extend_ai.local_prefect import free_port
+
     port, data = free_port(), folder / "data"
     initdb = [found[-1].with_name("initdb"), "-D", data, "-U", "prefect", "-A", "trust", "-E", "UTF8", "--no-sync"]
     with (tmp_path_factory.mktemp("postgres") / "log").open("w+b") as log:
