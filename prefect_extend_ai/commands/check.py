@@ -33,7 +33,7 @@ from prefect_extend_ai.settings import ExtendSettings
 __all__ = ["look_at_extend", "look_at_prefect", "newest", "run_check"]
 
 SOMETHING_TO_MEND = 1
-WELL = (StateType.COMPLETED, StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
+ENDED = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)
 COLOURS = {Verdict.OK: "green", Verdict.NOTE: "yellow", Verdict.MEND: "bold red"}
 
 
@@ -124,8 +124,7 @@ async def _look_at_sweeps(prefect: PrefectClient, name: str) -> Finding:
     except ObjectNotFound:
         how = f"unless the block is for another deployment: prefect-extend-ai setup --name {name}"
         return Finding("Last sweep", Verdict.MEND, f"{full_name} is not deployed; {how}")
-    begun = [kind for kind in StateType if kind is not StateType.SCHEDULED]
-    latest = await _first(prefect, deployment, begun, FlowRunSort.START_TIME_DESC)
+    latest = await _first(prefect, deployment, ENDED, FlowRunSort.END_TIME_DESC)
     coming = await _first(prefect, deployment, [StateType.SCHEDULED], FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC)
     pool = deployment.work_pool_name
     return judge_last_sweep(
@@ -166,5 +165,5 @@ def _told(run: FlowRun) -> LastSweep:
         state=run.state_name or "",
         message=(state.message if state else None) or "no message",
         since=state.timestamp if state else datetime.now(UTC),
-        well=run.state_type in WELL,
+        well=run.state_type is StateType.COMPLETED,
     )

@@ -81,7 +81,7 @@ def judge_last_sweep(
     """Whether sweeps happen, and end well.
 
     Args:
-        last: the latest sweep that has begun, None where there is none.
+        last: the latest sweep that has ended, None where there is none.
         paused: what somebody has paused, and what to type to resume it; None where nothing is.
         scheduled: whether a schedule is active.
         coming: when the next one is due, None where that is not known.

@@ -39,6 +39,7 @@ def test_setup_leads_to_a_sweep_that_runs_and_check_says_so(account):
     assert "prefect worker start --pool extend" in said
     idle = told(account.type("prefect-extend-ai", "check"), 1)
     assert "nothing is there to run the next one: prefect worker start --pool extend" in idle
+    account.postpone(SWEEP)
 
     with account.worker():
         run = account.ended(account.run(SWEEP))

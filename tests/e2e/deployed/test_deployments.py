@@ -68,6 +68,7 @@ def test_a_worker_carries_out_a_run_although_an_earlier_one_died_with_its_worker
         answer = deployed.api.post(f"/flow_runs/{dead}/set_state", json={"state": {"type": state}})
         assert answer.json()["status"] == "ACCEPT"
     stale = deployed.world.stale()
+    deployed.postpone(SWEEP)
     live = deployed.run(SWEEP, max_processing_minutes=75)
     with deployed.worker():
         run = deployed.ended(live)
@@ -92,6 +93,7 @@ def test_serve_carries_out_runs_without_a_work_pool_and_keeps_the_key_out_of_the
     with account.running(*SERVE, "--every", "30", "--limit", "75") as process:
         until_served(account, process)
         sweep = account.deployment(SERVED)
+        account.postpone(SERVED)
         first = account.ended(account.run(SERVED, dry_run=True))
         by_id = account.ended(account.run("cancel-runs/served", run_ids=[account.world.stale()[-1]]))
         second = account.ended(account.run(SERVED))
