@@ -81,6 +81,10 @@ class Pace:
             self._next = max(self._next, self._clock() - min(LATENESS, interval / 2)) + interval
             return self._wave
 
+    def give_back(self) -> None:
+        """A turn was not used: the next one may go at once."""
+        self._next -= 1 / self._per_second
+
     def slow_down(self, wave: int, retry_after: float | None = None) -> None:
         """The API said "too many" to a request of this wave.
 

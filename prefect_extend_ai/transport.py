@@ -193,10 +193,13 @@ class Transport:
                 await self._permit()
             if self._clock() >= call.ends:
                 raise self._too_late(call)
-            gate.leaving()
             call.doing = AWAY
             call.limited = None  # from here on this request may take effect, whatever became of the one before
-            answer = await self._exchange(method, path, params)
+            try:
+                answer = await self._exchange(method, path, params, gate)
+            except ExtendNotSentError:
+                pace.give_back()
+                raise
             gate.back()
             call.asked_to_wait = answer.retry_after
             if answer.status == 429 or (answer.status == 503 and answer.retry_after is not None):
@@ -212,7 +215,7 @@ class Transport:
             if self._clock() + (answer.retry_after or 0) >= call.ends:
                 raise self._too_late(call)
 
-    async def _exchange(self, method: str, path: str, params: Params | None) -> Answer:
+    async def _exchange(self, method: str, path: str, params: Params | None, gate: Gate) -> Answer:
         """One request, one answer.
 
         Nothing that the HTTP stack raises leaves here, a cancellation included: the frames that it came
@@ -221,6 +224,7 @@ class Transport:
         failure: BaseException
         try:
             async with self._connections.one() as http:
+                gate.leaving()  # only now: a connection may have been waited for
                 response = await http.send(http.build_request(method, path, params=params), stream=True)
                 try:
                     return await _read_whole(response)
@@ -228,6 +232,8 @@ class Transport:
                     await response.aclose()
         except asyncio.CancelledError:
             failure = asyncio.CancelledError()
+        except ExtendNotSentError as error:
+            failure = ExtendNotSentError(str(error))
         except ExtendOddAnswerError as error:
             request_id = self._redacted(error.request_id or "") or None
             failure = ExtendOddAnswerError(error.message, status=error.status, request_id=request_id)
