@@ -170,11 +170,10 @@ class _Case:
         except ExtendNotFoundError as error:
             self._problem(error)
             return Outcome.NOT_FOUND
-        except (ExtendRateLimitError, ExtendNotSentError) as error:
-            self._problem(error)
-            return self._turned_away(late=late)
         except ExtendError as error:
             self._problem(error)
+            if not self.tried.posts and isinstance(error, ExtendRateLimitError | ExtendNotSentError):
+                return Outcome.DEFERRED
             if self.tried.posts and not late and not isinstance(error, ACCOUNT_ERRORS):
                 return Step.WAIT
             return Outcome.UNCONFIRMED if self.tried.may_have_taken else Outcome.ERROR
@@ -202,10 +201,12 @@ class _Case:
             self._lost(ExtendTransportError("the sweep was stopped before the answer came"))
             return Step.WAIT
         except ExtendRateLimitError as error:
+            # Not carried out; where a cancel went before it, it is one of the few that a run gets all the same.
             self._problem(error)
-            if tried.posts:
-                tried.posts += 1  # one of the few that a run gets
-            return self._turned_away()
+            if not tried.posts:
+                return Outcome.DEFERRED
+            tried.posts += 1
+            return Step.WAIT
         except ACCOUNT_ERRORS as error:
             # Nothing was done, and nothing will be by asking again.
             self._problem(error)
@@ -253,14 +254,6 @@ class _Case:
         if self.tried.posts or (self.stop.reason is None and self.clock() < self.give_up_at):
             return None
         return Outcome.DEFERRED
-
-    def _turned_away(self, *, late: bool = False) -> Outcome | Step:
-        """What a request means that Extend's limit let through at no time; it was not carried out."""
-        if not self.tried.posts:
-            return Outcome.DEFERRED
-        if not late:
-            return Step.WAIT
-        return Outcome.UNCONFIRMED if self.tried.may_have_taken else Outcome.ERROR
 
     def _lost(self, error: ExtendError) -> None:
         self._problem(error)

@@ -58,6 +58,7 @@ class Pace:
         self._clock = clock
         self._sleep = sleep
         self._next = float("-inf")
+        self._paused_until = float("-inf")
         self._wave = 0
         self._pause = FIRST_PAUSE
         self._queue = asyncio.Lock()  # wakes its waiters in the order they came
@@ -82,8 +83,8 @@ class Pace:
             return self._wave
 
     def give_back(self) -> None:
-        """A turn was not used: the next one may go at once."""
-        self._next -= 1 / self._per_second
+        """A turn was not used: the next in line need not wait for it, only for a pause that the API asked for."""
+        self._next = max(self._next - 1 / self._per_second, self._paused_until)
 
     def slow_down(self, wave: int, retry_after: float | None = None) -> None:
         """The API said "too many" to a request of this wave.
@@ -101,7 +102,8 @@ class Pace:
         if news and retry_after is None:
             self._pause = min(self._pause * 2, LONGEST_PAUSE)
         if news or retry_after is not None:
-            self._next = max(self._next, self._clock() + pause)
+            self._paused_until = max(self._paused_until, self._clock() + pause)
+            self._next = max(self._next, self._paused_until)
 
     def recovered(self, wave: int) -> None:
         """The API granted a request of this wave: a step back towards the full rate."""

@@ -193,10 +193,9 @@ class Transport:
                 await self._permit()
             if self._clock() >= call.ends:
                 raise self._too_late(call)
-            call.doing = AWAY
-            call.limited = None  # from here on this request may take effect, whatever became of the one before
+            call.doing = "waiting for a connection"
             try:
-                answer = await self._exchange(method, path, params, gate)
+                answer = await self._exchange(call, method, path, params, gate)
             except ExtendNotSentError:
                 pace.give_back()
                 raise
@@ -215,7 +214,7 @@ class Transport:
             if self._clock() + (answer.retry_after or 0) >= call.ends:
                 raise self._too_late(call)
 
-    async def _exchange(self, method: str, path: str, params: Params | None, gate: Gate) -> Answer:
+    async def _exchange(self, call: _Call, method: str, path: str, params: Params | None, gate: Gate) -> Answer:
         """One request, one answer.
 
         Nothing that the HTTP stack raises leaves here, a cancellation included: the frames that it came
@@ -224,7 +223,9 @@ class Transport:
         failure: BaseException
         try:
             async with self._connections.one() as http:
-                gate.leaving()  # only now: a connection may have been waited for
+                gate.leaving()
+                # From here on this request may take effect, whatever became of the one before.
+                call.doing, call.limited = AWAY, None
                 response = await http.send(http.build_request(method, path, params=params), stream=True)
                 try:
                     return await _read_whole(response)

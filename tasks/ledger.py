@@ -201,7 +201,8 @@ class PrefectLedger:
         found = [artifact async for artifact in self._read(wanted)]
         for artifact in sorted(found, key=lambda artifact: str(artifact.created)):
             try:
-                note = Note.model_validate(artifact.data)
+                data = artifact.data
+                note = Note.model_validate_json(data) if isinstance(data, str) else Note.model_validate(data)
             except ValueError:
                 note = None
             if note is None:

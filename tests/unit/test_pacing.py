@@ -247,3 +247,50 @@ async def test_a_caller_that_gives_up_does_not_hold_up_the_others():
     assert await asyncio.wait_for(patient, 5) == 0
     with pytest.raises(asyncio.CancelledError):
         await impatient
+
+
+async def test_a_turn_that_is_given_back_costs_nobody_time():
+    time = Time()
+    pace = a_pace(10, time)
+    await pace.turn()
+    await pace.turn()
+    second = time.now
+    for _ in range(5):
+        pace.give_back()
+        await pace.turn()
+    assert time.now == pytest.approx(second, abs=1e-6)
+
+
+async def test_giving_turns_back_shortens_no_pause_that_the_api_asked_for():
+    time = Time()
+    pace = a_pace(10, time)
+    wave = await pace.turn()
+    pace.slow_down(wave, 30)
+    for _ in range(9):
+        pace.give_back()
+    await pace.turn()
+    assert time.now >= 1030
+
+
+async def test_whoever_must_not_be_late_gets_through_at_the_lowest_rate():
+    """After a ban the rate is a sixteenth: eight in line, each good for ten seconds, wait 13 for all of them."""
+    time = Time()
+    pace = a_pace(10, time)
+    for _ in range(5):
+        pace.slow_down(await pace.turn())
+    left = list(range(40))
+
+    async def worker():
+        while left:
+            came = time.now
+            wave = await pace.turn()
+            if time.now - came > 10:
+                pace.give_back()
+                await asyncio.sleep(0)
+            elif left:
+                left.pop()
+                pace.recovered(wave)
+
+    started = time.now
+    await asyncio.wait_for(asyncio.gather(*(worker() for _ in range(8))), 20)
+    assert time.now - started < 120

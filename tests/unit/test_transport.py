@@ -15,6 +15,7 @@ import pytest
 import stamina
 from pydantic import SecretStr
 
+from prefect_extend_ai import connections
 from prefect_extend_ai import transport as transport_module
 from prefect_extend_ai.errors import (
     ExtendAuthError,
@@ -77,10 +78,10 @@ class Api:
 
     def transport(self, **options):
         given = {"api_version": "2026-02-09", "requests_per_second": 10, "clock": self.time.clock}
+        given["http_transport"] = httpx.MockTransport(self)
         return Transport(
             "https://api.example/prefix",
             SecretStr(KEY),
-            http_transport=httpx.MockTransport(self),
             sleep=self.time.sleep,
             **(given | options),
         )
@@ -316,6 +317,45 @@ async def test_a_write_that_its_gate_stops_is_not_sent():
     with pytest.raises(ExtendNotSentError, match="not wanted any more"):
         await api.transport().post("/p", gate)
     assert len(api.requests) == 1
+
+
+async def test_a_write_passes_its_gate_only_once_it_has_a_connection(monkeypatch):
+    """What was checked before it waited for one may be old by then."""
+    monkeypatch.setattr(connections, "CONNECTIONS", 1)
+    answered = asyncio.Event()
+
+    async def slow(request):
+        if request.method == "GET":
+            await answered.wait()
+        return httpx.Response(200, content=b"{}")
+
+    api, gate = Api(FINE), Gate(1)
+    transport = api.transport(http_transport=httpx.MockTransport(slow))
+    reading = asyncio.create_task(transport.get("/p"))
+    await others_turn(0.01)
+    writing = asyncio.create_task(transport.post("/p", gate))
+    await others_turn(0.01)
+    assert gate.passed == []
+    answered.set()
+    await asyncio.gather(reading, writing)
+    assert gate.passed == ["out", "in"]
+
+
+async def test_a_write_that_gets_no_connection_in_time_was_not_sent(monkeypatch):
+    monkeypatch.setattr(connections, "CONNECTIONS", 0)
+    gate = Gate(1)
+    with pytest.raises(ExtendNotSentError, match="waiting for a connection"):
+        await Api(FINE).transport(deadline=0.05).post("/p", gate)
+    assert gate.passed == []
+
+
+async def test_a_turn_whose_write_its_gate_stops_is_given_back():
+    api = Api(FINE)
+    transport = api.transport(requests_per_second=0.01)
+    with pytest.raises(ExtendNotSentError):
+        await transport.post("/p", Gate(0))
+    await transport.post("/p", Gate(1))
+    assert api.time.now < 1
 
 
 async def test_a_write_that_is_lost_never_comes_back_through_its_gate():
