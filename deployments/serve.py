@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from datetime import timedelta
 from typing import Annotated
 
@@ -10,14 +9,13 @@ from cyclopts import App, Parameter, validators
 from prefect import aserve
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.schedules import IntervalSchedule
-from prefect.exceptions import ObjectNotFound
 from prefect.types.entrypoint import EntrypointType
 from prefect.utilities.urls import url_for
 from rich.console import Console
 
 from prefect_extend_ai.cli import main
 from prefect_extend_ai.commands.blocks import BlockName, block_reference, differing_fields, saved_block
-from prefect_extend_ai.commands.reach import prefect_api
+from prefect_extend_ai.commands.reach import deployment_of, prefect_api
 from prefect_extend_ai.errors import ExtendInputError
 from prefect_extend_ai.flows import cancel_runs, cancel_stale_runs
 from prefect_extend_ai.settings import ExtendSettings
@@ -87,12 +85,12 @@ async def serve_flows(
 
 async def _leave_alone_what_workers_run(prefect: PrefectClient, name: str) -> None:
     """Raise ExtendInputError where the sweep of this name has a work pool: it would run twice, and end up paused."""
-    with contextlib.suppress(ObjectNotFound):
-        if pool := (await prefect.read_deployment_by_name(f"cancel-stale-runs/{name}")).work_pool_name:
-            raise ExtendInputError(
-                f'cancel-stale-runs/{name} is deployed to the work pool "{pool}", whose workers run it: '
-                "take another --name, or start a worker instead"
-            )
+    sweep = await deployment_of(prefect, "cancel-stale-runs", name)
+    if sweep is not None and sweep.work_pool_name:
+        raise ExtendInputError(
+            f'cancel-stale-runs/{name} is deployed to the work pool "{sweep.work_pool_name}", whose workers run it: '
+            "take another --name, or start a worker instead"
+        )
 
 
 async def _ensure_block(console: Console, name: str) -> None:

@@ -17,14 +17,13 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import DeploymentStatus, FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import ObjectNotFound
 from rich.console import Console
 from rich.text import Text
 
 from prefect_extend_ai.client import Page
 from prefect_extend_ai.commands.blocks import BlockName, differing_fields, saved_block
 from prefect_extend_ai.commands.findings import Finding, LastSweep, Verdict, judge_clock, judge_last_sweep
-from prefect_extend_ai.commands.reach import prefect_api
+from prefect_extend_ai.commands.reach import deployment_of, prefect_api
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError, ExtendInputError, RecordError
 from prefect_extend_ai.runs import KindName, RunKind
@@ -118,12 +117,10 @@ def _judge_block(name: str, block: ExtendCredentials | None) -> Finding:
 
 
 async def _look_at_sweeps(prefect: PrefectClient, name: str) -> Finding:
-    full_name = f"cancel-stale-runs/{name}"
-    try:
-        deployment = await prefect.read_deployment_by_name(full_name)
-    except ObjectNotFound:
+    deployment = await deployment_of(prefect, "cancel-stale-runs", name)
+    if deployment is None:
         how = f"unless the block is for another deployment: prefect-extend-ai setup --name {name}"
-        return Finding("Last sweep", Verdict.MEND, f"{full_name} is not deployed; {how}")
+        return Finding("Last sweep", Verdict.MEND, f"cancel-stale-runs/{name} is not deployed; {how}")
     latest = await _first(prefect, deployment, ENDED, FlowRunSort.END_TIME_DESC)
     coming = await _first(prefect, deployment, [StateType.SCHEDULED], FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC)
     pool = deployment.work_pool_name

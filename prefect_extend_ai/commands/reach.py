@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.exceptions import PrefectException
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.settings import get_current_settings
 
 from prefect_extend_ai.errors import RecordError
 
-__all__ = ["prefect_api"]
+__all__ = ["deployment_of", "prefect_api"]
 
 NO_API = (
     "Prefect has no API to talk to: start a server with `prefect server start`, then "
@@ -43,3 +44,11 @@ async def prefect_api() -> AsyncIterator[PrefectClient]:
     else:
         return
     raise RecordError(f"Prefect at {get_current_settings().api.url} {problem}")
+
+
+async def deployment_of(prefect: PrefectClient, flow: str, name: str) -> DeploymentResponse | None:
+    """The deployment of a flow under this name; None where there is none."""
+    try:
+        return await prefect.read_deployment_by_name(f"{flow}/{name}")
+    except ObjectNotFound:
+        return None

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +24,7 @@ from rich.prompt import Confirm
 
 from prefect_extend_ai.commands.blocks import BlockName, PoolName, block_reference, differing_fields, saved_block
 from prefect_extend_ai.commands.check import newest
-from prefect_extend_ai.commands.reach import prefect_api
+from prefect_extend_ai.commands.reach import deployment_of, prefect_api
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError, ExtendInputError
 from prefect_extend_ai.runs import RunKind
@@ -85,9 +85,11 @@ async def run_setup(
         if block_only:
             return
         _say(console, "Work pool", await _ensure_pool(prefect, pool))
-        there = {flow: found for flow in FLOWS if (found := await _deployed(prefect, f"{flow}/{name}"))}
-        if resume:
-            there = {flow: replace(each, paused=False) for flow, each in there.items()}
+        there = {
+            flow: Deployed(found.parameters, found.paused and not resume, bool(found.schedules))
+            for flow in FLOWS
+            if (found := await deployment_of(prefect, flow, name))
+        }
         plan = deployment_plan(name, pool, there)
         _deploy(plan)
         for flow in FLOWS:
@@ -120,7 +122,7 @@ class Deployed:
 
     Attributes:
         parameters: the flow's parameters as somebody has set them.
-        paused: whether it is paused.
+        paused: whether it is paused, and is to stay so.
         scheduled: whether it has schedules, switched on or not.
     """
 
@@ -205,14 +207,6 @@ async def _ensure_pool(prefect: PrefectClient, pool: str) -> str:
         await prefect.create_work_pool(WorkPoolCreate(name=pool, type="process"))
         return f'"{pool}" made, of type process'
     return f'"{pool}" is there, of type {found.type}'
-
-
-async def _deployed(prefect: PrefectClient, full_name: str) -> Deployed | None:
-    try:
-        found = await prefect.read_deployment_by_name(full_name)
-    except ObjectNotFound:
-        return None
-    return Deployed(found.parameters, found.paused, bool(found.schedules))
 
 
 def _deploy(plan: dict[str, Any]) -> None:
