@@ -133,7 +133,7 @@ class ExtendOddAnswerError(ExtendAPIError):
     """An answer that is not the JSON that was asked for: HTML, empty, a list, a redirect.
 
     Attributes:
-        body: the first characters of what came instead.
+        body: the first characters of what came instead. The message shows them where they are no document.
     """
 
     def __init__(self, message: str, *, body: str = "", **keywords: Any) -> None:
@@ -141,7 +141,9 @@ class ExtendOddAnswerError(ExtendAPIError):
         super().__init__(message, **keywords)
 
     def __str__(self) -> str:
-        return f"{super().__str__()}; the body begins {self.body!r}" if self.body else super().__str__()
+        # What a success holds may be somebody's document, unless it is a proxy's page for people.
+        secret = self.status is not None and 200 <= self.status < 300 and not self.body.lstrip().startswith("<")
+        return super().__str__() if secret or not self.body else f"{super().__str__()}; the body begins {self.body!r}"
 
 
 class SharedLimitError(ExtendError):

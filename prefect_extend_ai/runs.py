@@ -184,6 +184,7 @@ class Run:
     ) -> Run:
         """Parse one run. Raises ExtendOddAnswerError for text that is not a JSON object with an id."""
         try:
+            text = text.removeprefix("\ufeff")  # a byte-order mark is no part of the object
             raw = parse_json(text)
         except ValueError as error:
             raise ExtendOddAnswerError(f"not JSON ({type(error).__name__})", body=text) from None

@@ -181,6 +181,8 @@ def assess(
     created_at = run.created_at or created_at
     if max(updated_at, created_at or updated_at) - now > CLOCK_GRAIN:
         return Exempt.FUTURE_TIMESTAMP
+    if created_at is not None and created_at - updated_at > CLOCK_GRAIN:
+        return Exempt.UNREADABLE  # changed before it was there: neither time can be believed
     stale = now - updated_at > _limit(run, max_processing_minutes, policy)
     if policy.max_total_minutes is not None and created_at is not None:
         stale = stale or now - created_at > timedelta(minutes=policy.max_total_minutes)

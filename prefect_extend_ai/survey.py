@@ -241,6 +241,6 @@ async def _outage(
             pages += 1
             if verdict is None:
                 return None
-            if kind.sortable or pages == PAGES_UNSORTED:
+            if (kind.sortable and page.runs) or pages == PAGES_UNSORTED:
                 break
     return verdict

@@ -22,7 +22,14 @@ from prefect_extend_ai.cancellation import (
     cancel_one,
 )
 from prefect_extend_ai.client import ExtendClient
-from prefect_extend_ai.errors import ExtendError, ExtendNotFoundError, RecordError, RecordRefusedError
+from prefect_extend_ai.errors import (
+    ExtendAuthError,
+    ExtendError,
+    ExtendNotFoundError,
+    ExtendUsageBlockedError,
+    RecordError,
+    RecordRefusedError,
+)
 from prefect_extend_ai.ledger import Ledger, Note
 from prefect_extend_ai.report import Cancellation, Outcome
 from prefect_extend_ai.runs import Run
@@ -223,7 +230,7 @@ class Sweep:
             return None
         except ExtendNotFoundError:
             return Outcome.NOT_FOUND if self.now() - note.opened_at > MISSING_PATIENCE else None
-        except ACCOUNT_ERRORS as error:
+        except (ExtendAuthError, ExtendUsageBlockedError) as error:  # a 403 may be about this run alone
             self.stop.set(f"the sweep was stopped by an error: {error}", error)
             return None
         except ExtendError as error:

@@ -27,7 +27,8 @@ def sweep_lock(sweep_id: UUID | None) -> Iterator[None]:
     lock: BaseFileLock | None = None
     try:
         if sweep_id is not None:
-            lock = FileLock(_lock_path(sweep_id), timeout=0)
+            # The same lock for all who hold it here: tasks side by side in one flow share the flow's sign.
+            lock = FileLock(_lock_path(sweep_id), timeout=0, is_singleton=True, thread_local=False)
             lock.acquire()
     except (OSError, Timeout):
         logger.debug("No lock file for sweep %s", sweep_id, exc_info=True)
@@ -35,7 +36,8 @@ def sweep_lock(sweep_id: UUID | None) -> Iterator[None]:
         yield
     finally:
         if lock and lock.is_locked:
-            Path(lock.lock_file).unlink(missing_ok=True)
+            if lock.lock_counter == 1:
+                Path(lock.lock_file).unlink(missing_ok=True)
             lock.release()
 
 

@@ -26,6 +26,7 @@ from prefect_extend_ai.commands.findings import Finding, LastSweep, Verdict, jud
 from prefect_extend_ai.commands.reach import deployment_of, prefect_api
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError, ExtendInputError, RecordError
+from prefect_extend_ai.rendering import visible
 from prefect_extend_ai.runs import KindName, RunKind
 from prefect_extend_ai.settings import ExtendSettings
 
@@ -72,7 +73,9 @@ async def look_at_extend(block: ExtendCredentials | None, kind: RunKind) -> list
     source = "the saved block" if block else "EXTEND_*"
     found = [Finding("Extend", Verdict.OK, f"the key of {source} reads {kind} runs at {credentials.api_url}")]
     if page.runs:
-        found.append(Finding("Workspace", Verdict.OK, f"{where}; its newest {kind} run is {page.runs[0].id}"))
+        found.append(
+            Finding("Workspace", Verdict.OK, f"{where}; its newest {kind} run is {visible(page.runs[0].id, 80)}")
+        )
     else:
         doubt = "is it the right one, and the key of the right environment (test or production)?"
         found.append(Finding("Workspace", Verdict.NOTE, f"{where} has no {kind} runs at all: {doubt}"))

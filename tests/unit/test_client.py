@@ -105,8 +105,22 @@ async def test_an_answer_that_is_not_the_run_asked_for_is_an_error_of_its_own_ki
 
 
 async def test_an_odd_answer_that_repeats_the_key_is_shown_without_it():
-    async with Api(f"you sent {KEY}".encode()).client() as client:
-        with pytest.raises(ExtendOddAnswerError, match=r"you sent \[key\]"):
+    for page in (f"<p>you sent {KEY}", f"you sent {KEY}"):
+        async with Api(page.encode()).client() as client:
+            with pytest.raises(ExtendOddAnswerError) as caught:
+                await client.get_run("clr_1")
+        assert "you sent [key]" in caught.value.body
+        assert KEY not in f"{caught.value!r} {caught.value}"
+
+
+async def test_what_may_be_a_document_is_in_no_message():
+    async with Api(b'"patient": "Jane Roe", broken').client() as client:
+        with pytest.raises(ExtendOddAnswerError, match="not JSON") as caught:
+            await client.get_run("clr_1")
+    assert "Jane" not in str(caught.value)
+    assert "Jane" in caught.value.body
+    async with Api(b"<h1>Please sign in</h1>").client() as client:
+        with pytest.raises(ExtendOddAnswerError, match="Please sign in"):
             await client.get_run("clr_1")
 
 

@@ -39,6 +39,10 @@ def test_the_text_is_kept_to_the_letter():
     assert Run.from_text("classify", sent).text == sent
 
 
+def test_a_byte_order_mark_is_no_part_of_the_object():
+    assert Run.from_text("classify", '\ufeff{"id": "clr_1"}').text == '{"id": "clr_1"}'
+
+
 @pytest.mark.parametrize("pack", [pickle, cloudpickle])
 @pytest.mark.parametrize("kind", RunKind)
 def test_a_run_survives_pickling(pack, kind):

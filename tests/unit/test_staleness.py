@@ -116,6 +116,8 @@ def must_be_left_alone(raw, policy, limit):
             reasons.add(Exempt.TOO_YOUNG)
     if any(age is not None and age < -2 for age in (updated, created)):
         reasons.add(Exempt.FUTURE_TIMESTAMP)
+    if updated is not None and created is not None and updated - created > 2:
+        reasons.add(Exempt.UNREADABLE)
     if processor in policy.except_processors:
         reasons.add(Exempt.EXCEPT_PROCESSOR)
     if policy.only_processors and processor not in policy.only_processors:
@@ -156,6 +158,9 @@ def test_the_check_before_the_cancel_agrees_with_the_survey(run, policy, limit):
         ({"createdAt": "2026-03-01T10:00:00"}, {"max_total_minutes": 1}, None),
         ({"updatedAt": ago(seconds=-3)}, {}, Exempt.FUTURE_TIMESTAMP),
         ({"createdAt": ago(seconds=-3)}, {}, Exempt.FUTURE_TIMESTAMP),
+        ({"createdAt": ago(minutes=1), "updatedAt": ago(minutes=100)}, {}, Exempt.UNREADABLE),
+        ({"createdAt": ago(minutes=1), "updatedAt": "0001-01-01T00:00:00Z"}, {}, Exempt.UNREADABLE),
+        ({"createdAt": ago(minutes=100), "updatedAt": ago(minutes=100, seconds=2)}, {}, None),
         ({"updatedAt": ago(seconds=-2)}, {}, Exempt.TOO_YOUNG),
         ({"updatedAt": ago(minutes=60)}, {}, Exempt.TOO_YOUNG),
         ({"updatedAt": ago(minutes=60, milliseconds=1)}, {}, None),

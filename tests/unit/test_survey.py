@@ -282,6 +282,16 @@ async def test_a_limit_that_is_none_is_refused_before_any_request(minutes):
     assert listings.asked == []
 
 
+async def test_the_outage_guard_is_not_misled_by_an_empty_page():
+    class EmptyFirst(Listings):
+        async def iter_pages(self, kind, **asked):
+            yield Page([], unreadable=0, read_at=self.read_at)
+            async for page in super().iter_pages(kind, **asked):
+                yield page
+
+    assert (await survey_of(EmptyFirst([*backlog(), item("clr_d", 5, status="PROCESSED")], size=50))).refusal is None
+
+
 def test_a_target_that_was_not_reached_still_says_how_old_it_is():
     run = Run.from_item("classify", item("clr_a", 90, dashboardUrl="https://dashboard.extend.ai/runs/clr_a"), NOW)
     said = Target.of(run).cancellation(Outcome.DEFERRED, "over the cap")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_extend_ai import sweep as engine
-from prefect_extend_ai.errors import ExtendAuthError, RecordError, RecordRefusedError
+from prefect_extend_ai.errors import ExtendAuthError, ExtendPermissionError, RecordError, RecordRefusedError
 from prefect_extend_ai.ledger import Note, Scope
 from prefect_extend_ai.report import Outcome
 from prefect_extend_ai.runs import RunKind
@@ -349,6 +349,22 @@ def test_settling_stops_at_an_error_of_the_account(stage):
         on.settle()
     assert asked == ["clr_0"]
     assert len(on.prefect.notes) == 1
+
+
+def test_a_run_that_may_not_be_read_stays_open_and_stops_no_other(stage):
+    on = stage({"status": "CANCELLED"}, {"status": "CANCELLED"})
+    on.leave_open("clr_0", "clr_1")
+    get_run = on.client.get_run
+
+    async def one_forbidden(run_id, kind):
+        if run_id == "clr_0":
+            raise ExtendPermissionError("not this one", status=403)
+        return await get_run(run_id, kind)
+
+    on.client.get_run = one_forbidden
+    assert [each.run_id for each in on.settle()] == ["clr_1"]
+    assert [note.run_ids for note in on.prefect.notes.values()] == [["clr_0"]]
+    assert on.sweep.stop.reason is None
 
 
 def test_settling_cannot_go_on_without_the_ledger(stage):

@@ -1,0 +1,24 @@
+"""The sign that a sweep is alive, shared by all who work for it."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+from prefect_extend_ai.tasks.liveness import sweep_is_alive, sweep_lock
+
+
+def test_a_sweep_is_alive_until_the_last_of_its_tasks_has_ended():
+    sweep = uuid4()
+    first, second = sweep_lock(sweep), sweep_lock(sweep)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert sweep_is_alive(sweep)
+    second.__exit__(None, None, None)
+    assert not sweep_is_alive(sweep)
+
+
+def test_nobody_else_is_alive_for_it():
+    with sweep_lock(uuid4()):
+        assert not sweep_is_alive(uuid4())
+        assert not sweep_is_alive(None)
