@@ -46,16 +46,23 @@ def stopping_gently(stop: Stop) -> Iterator[Stopping]:
     logger = get_run_logger()
 
     def stop_gently(*_: object) -> None:
+        if over:
+            # Flows side by side put back each other's handlers, and so may have put back this one.
+            signal.signal(signal.SIGTERM, previous)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
         stopping.received = True
         stop.set("the sweep was stopped (SIGTERM)")
         stop.hurry(IN_HAND_SECONDS)
         # Logging takes locks that the interrupted code may hold: do it from the loop.
         loop.call_soon_threadsafe(logger.warning, "Stopping: no further cancel is sent; what is in hand is finished.")
 
+    over = False
     previous = signal.signal(signal.SIGTERM, stop_gently)
     try:
         yield stopping
     finally:
+        over = True
         signal.signal(signal.SIGTERM, previous)
         if stopping.received and not stopping.done:
             os.kill(os.getpid(), signal.SIGTERM)
