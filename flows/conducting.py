@@ -14,14 +14,14 @@ from prefect.utilities.annotations import opaque
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError, RecordError, SweepFailed, SweepRefused
 from prefect_extend_ai.flows.stopping import stopping_gently
+from prefect_extend_ai.prefect_io.events import emit_cancelled, emit_sweep
+from prefect_extend_ai.prefect_io.journal import PrefectJournal, prefect_journal
 from prefect_extend_ai.report import Cancellation, Outcome, SweepReport
 from prefect_extend_ai.runs import Run
 from prefect_extend_ai.staleness import DEFAULT_POLICY, StalePolicy
 from prefect_extend_ai.survey import Target
-from prefect_extend_ai.sweep import Sweep, batches, runs_a_record
-from prefect_extend_ai.tasks.cancelling import cancel_batch, settle_earlier_sweeps
-from prefect_extend_ai.tasks.events import emit_cancelled, emit_sweep
-from prefect_extend_ai.tasks.ledger import PrefectLedger, prefect_ledger
+from prefect_extend_ai.sweep import Division, Sweep, batches, runs_a_record
+from prefect_extend_ai.tasks.cancelling import cancel_batch, recover_earlier_sweeps, recover_more
 from prefect_extend_ai.tasks.reporting import write_report
 
 __all__ = ["Plan", "conduct", "whole"]
@@ -72,12 +72,14 @@ async def conduct(
         report = report.model_copy(update={"workspace_id": credentials.workspace_id})
         async with (
             credentials.get_client() as client,
-            prefect_ledger(credentials, report.kind, _in_words(rule, rules)) as ledger,
+            prefect_journal(credentials, report.kind, _in_words(rule, rules), policy.confirm_seconds) as journal,
         ):
             sweep = Sweep(
                 client,
-                ledger,
+                journal,
                 spare,
+                named=report.limit_minutes is None,
+                raises_alarms=report.limit_minutes is not None and not report.dry_run,
                 concurrency=concurrency(credentials.requests_per_second),
                 confirm_seconds=policy.confirm_seconds,
             )
@@ -86,10 +88,10 @@ async def conduct(
             with stopping_gently(sweep.stop) as stopping, _left_uncollected():
                 events_last = credentials.requests_per_second > FASTEST_PLAN
                 done = await _run(
-                    sweep, ledger, report, choose, policy=policy, rule=rule, rules=rules, events_last=events_last
+                    sweep, journal, report, choose, policy=policy, rule=rule, rules=rules, events_last=events_last
                 )
                 # Ended by the signal, a flow run that somebody cancelled would be Crashed first, and raise alarms.
-                stopping.done = stopping.received and await ledger.is_being_cancelled()
+                stopping.done = stopping.received and await journal.is_being_cancelled()
                 return Cancelled(message=done.headline) if stopping.done else _end(done, sweep.stop.error)
     except ExtendError as error:
         done = report.model_copy(update={"trouble": str(error)})
@@ -99,7 +101,7 @@ async def conduct(
 
 async def _run(
     sweep: Sweep,
-    ledger: PrefectLedger,
+    journal: PrefectJournal,
     report: SweepReport,
     choose: Callable[[Sweep, SweepReport], Awaitable[Plan]],
     *,
@@ -108,35 +110,44 @@ async def _run(
     rules: Sequence[tuple[str, str]],
     events_last: bool,
 ) -> SweepReport:
-    settled: list[Cancellation] = []
+    recovered: list[Cancellation] = []
     plan = Plan(report, [])
     try:
-        settled = await settle_earlier_sweeps(whole(sweep))
+        recovered = await recover_earlier_sweeps(whole(sweep))
         plan = await choose(sweep, report)
     except ExtendError as error:
         sweep.stop.set("nothing was cancelled, because of an error", error)
-    targets, late = plan.targets[: policy.max_cancellations], plan.targets[policy.max_cancellations :]
+    parts = Division(plan.targets, [], 0) if sweep.named else sweep.divide(plan.targets)
+    if parts.set_aside:
+        plan.report.exempt["set_aside"] = parts.set_aside
+    targets, late = parts.to_ask[: policy.max_cancellations], parts.to_ask[policy.max_cancellations :]
     if plan.report.refusal is not None:
         cancellations = _all(plan.targets, Outcome.DEFERRED, "a guard refused the sweep")
-    elif report.dry_run:
-        cancellations = _all(targets, Outcome.WOULD_CANCEL, f"dry run; {rule}")
     else:
-        cancellations = await _cancel(sweep, targets, events=not events_last)
-    if plan.report.refusal is None:
-        cap = f"over the cap of {policy.max_cancellations}; the next sweep goes on"
-        cancellations += _all(late, Outcome.DEFERRED, cap)
+        cancellations = (
+            _all(targets, Outcome.WOULD_CANCEL, f"dry run; {rule}")
+            if report.dry_run
+            else await _cancel(sweep, targets, events=not events_last)
+        )
+        cancellations += _all(
+            late, Outcome.DEFERRED, f"over the cap of {policy.max_cancellations}; the next sweep goes on"
+        )
+        cancellations += parts.deferred
+    recovered += await _finish(sweep, policy)
     trouble = sweep.stop.error
     done = plan.report.with_cancellations(cancellations).model_copy(
         update={
-            "settled": len(settled),
-            "unrecorded": len(sweep.unrecorded),
+            "settled": len(recovered),
+            "unrecorded": sweep.unrecorded,
+            "pending": sweep.pending,
+            "open_elsewhere": sweep.open_elsewhere,
             "trouble": str(trouble) if trouble else plan.report.trouble,
         }
     )
     say = get_run_logger().warning if done.needs_attention else get_run_logger().info
     say(done.headline)
     try:
-        await write_report(ledger, whole(done), rules)
+        await write_report(journal, whole(done), rules)
     except RecordError as error:
         unwritten = f"the report could not be written: {error}"
         done = done.model_copy(update={"trouble": f"{done.trouble}; {unwritten}" if done.trouble else unwritten})
@@ -144,6 +155,17 @@ async def _run(
     for cancellation in cancellations if events_last else []:
         emit_cancelled(report.kind, cancellation)
     return done
+
+
+async def _finish(sweep: Sweep, policy: StalePolicy) -> list[Cancellation]:
+    """Read on what earlier sweeps left open, as far as there is time; what was recorded of it."""
+    try:
+        more = await recover_more(whole(sweep), policy.max_sweep_minutes * 60 / 4) if sweep.has_more else []
+        await sweep.finish()
+    except ExtendError as error:
+        sweep.stop.set("what earlier sweeps left open could not be read", error)
+        return []
+    return more
 
 
 async def _cancel(sweep: Sweep, targets: list[Target], *, events: bool) -> list[Cancellation]:
@@ -175,7 +197,8 @@ def _left_uncollected() -> Iterator[None]:
 def _end(report: SweepReport, cause: ExtendError | None) -> Any:
     """The flow's end state. The exception is a failed one's data, so that a direct call raises it."""
     if not report.needs_attention:
-        return Completed(message=report.headline, data=report)
+        name = "StillPending" if report.still_pending else None
+        return Completed(name=name, message=report.headline, data=report)
     refused = report.refusal is not None
     failure = (SweepRefused if refused else SweepFailed)(report.headline, report)
     failure.__cause__ = cause

@@ -59,11 +59,13 @@ class Settled:
         cancellation: the outcome, for the report.
         final: the run as it ended, whole; None where it has not, or is not there.
         open: whether a cancel of ours may still take effect, so that a later sweep has to look again.
+        attempts: how many cancels were sent.
     """
 
     cancellation: Cancellation
     final: Run | None = None
     open: bool = False
+    attempts: int = 0
 
     def recorded_in(self, record: UUID | None) -> Cancellation:
         """The outcome, with the artifact that holds the final object."""
@@ -239,7 +241,7 @@ class _Case:
             request_ids=self.tried.request_ids,
         )
         # Not found is no end either: a read may miss a run that is there, and a later one may find how it ended.
-        return Settled(cancellation, final, open=self.tried.may_have_taken and final is None)
+        return Settled(cancellation, final, open=self.tried.may_have_taken and final is None, attempts=self.tried.posts)
 
     def _no_time_to_read(self) -> bool:
         if self.tried.posts:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from prefect_extend_ai.runs import RunKind
 
-__all__ = ["Cancellation", "Outcome", "SweepReport"]
+__all__ = ["Cancellation", "OpenElsewhere", "Outcome", "PendingCancel", "SweepReport"]
 
 
 class Outcome(enum.StrEnum):
@@ -69,6 +69,40 @@ class Cancellation(BaseModel):
     record: UUID | None = Field(default=None, description="The Prefect artifact that holds the final run object.")
 
 
+class PendingCancel(BaseModel):
+    """A run of an earlier sweep that has not ended, or whose final object could not be recorded."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str = Field(description="The run's id.")
+    since: datetime = Field(description="When it was first asked for.")
+    attempts: int | None = Field(
+        default=None, description="Cancels sent for it in all sweeps; None where a sweep was interrupted in between."
+    )
+    outcome: Outcome | None = Field(
+        default=None, description="How the last sweep that asked for it left it; None where that was interrupted."
+    )
+    status: str | None = Field(default=None, description="The last status that was read, as the API wrote it.")
+    request_ids: list[str] = Field(default=[], description="Request ids of its cancels, for Extend's support.")
+    alarms: int = Field(default=1, ge=0, description="How many times a person was alarmed about it.")
+    is_news: bool = Field(
+        default=False, description="Whether this sweep raises an alarm for it: it has lasted 1, 6 or 24 hours."
+    )
+    set_aside: bool = Field(
+        default=False, description="Whether sweeps ask for it no more: it has lasted 24 hours, and that was reported."
+    )
+
+
+class OpenElsewhere(BaseModel):
+    """Cancel intents of the same kind that this account cannot read: of another workspace, environment or address."""
+
+    model_config = ConfigDict(frozen=True)
+
+    intents: int = Field(description="How many cancel intents are open.")
+    runs: int = Field(description="How many runs they name.")
+    since: datetime = Field(description="When the oldest was logged.")
+
+
 class SweepReport(BaseModel):
     """What one sweep, or one cancellation by id, did: the flow's result."""
 
@@ -85,6 +119,12 @@ class SweepReport(BaseModel):
     ages: dict[str, int] = Field(default={}, description="How many runs in progress were how old, youngest first.")
     settled: int = Field(default=0, description="Runs of earlier, interrupted sweeps whose final object was recorded.")
     unrecorded: int = Field(default=0, description="Runs that ended and whose final object is still to be recorded.")
+    pending: list[PendingCancel] = Field(
+        default=[], description="Runs of earlier sweeps that have not ended, or are still to be recorded; oldest first."
+    )
+    open_elsewhere: OpenElsewhere | None = Field(
+        default=None, description="Cancel intents of the same kind that this account cannot read, where there are any."
+    )
     trouble: str | None = Field(default=None, description="What stopped the sweep early, where an error did.")
     refusal: str | None = Field(default=None, description="What a guard said, where one refused the sweep.")
 
@@ -97,9 +137,26 @@ class SweepReport(BaseModel):
 
     @property
     def needs_attention(self) -> bool:
-        """Whether the flow ends Failed: a guard refused, an error stopped it, or a run needs a person."""
-        attention = any(outcome.needs_attention for outcome in self.counts)
-        return self.refusal is not None or self.trouble is not None or self.unrecorded > 0 or attention
+        """Whether the flow ends Failed: a guard refused, an error stopped it, or something new needs a person."""
+        stopped = self.refusal is not None or self.trouble is not None
+        return stopped or self.unrecorded > 0 or bool(self.news)
+
+    @property
+    def news(self) -> set[str]:
+        """Ids of runs that need a person and were not reported before, or were reported and have lasted too long.
+
+        A run that is called by its id is news each time: somebody asked.
+        """
+        by_id = self.limit_minutes is None
+        known = set() if by_id else {each.run_id for each in self.pending}
+        new = {each.run_id for each in self.cancellations if each.outcome.needs_attention} - known
+        return new if by_id else new | {each.run_id for each in self.pending if each.is_news}
+
+    @property
+    def still_pending(self) -> bool:
+        """Whether all that needs a person was reported by an earlier sweep, and some of it goes on."""
+        goes_on = any(not each.set_aside for each in self.pending)
+        return not self.needs_attention and goes_on and self.limit_minutes is not None and not self.dry_run
 
     @property
     def headline(self) -> str:
@@ -117,6 +174,10 @@ class SweepReport(BaseModel):
         else:
             first = f"{verb} {self.counts.get(done, 0)} of {self.selected} {which}{self.kind} {noun}"
         rest = [f"{count} {_WORDS[outcome]}" for outcome, count in self.counts.items() if outcome is not done]
+        if going_on := sum(not each.set_aside for each in self.pending):
+            rest.append(f"{going_on} still pending from earlier sweeps")
+        if set_aside := sum(each.set_aside for each in self.pending):
+            rest.append(f"{set_aside} set aside")
         if self.settled:
             rest.append(f"{self.settled} of an earlier sweep recorded")
         if self.unrecorded:

@@ -1,4 +1,4 @@
-"""Tasks that cancel: one run for flows of people's own, and the steps of a sweep."""
+"""Tasks that cancel: one run for your own flows, and the steps of a sweep."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,15 +8,15 @@ from prefect.cache_policies import NO_CACHE
 
 from prefect_extend_ai.client import check_run_id
 from prefect_extend_ai.credentials import ExtendCredentials
+from prefect_extend_ai.prefect_io.events import emit_cancelled
+from prefect_extend_ai.prefect_io.journal import prefect_journal
 from prefect_extend_ai.report import Cancellation
 from prefect_extend_ai.runs import KindName, RunKind
 from prefect_extend_ai.staleness import DEFAULT_POLICY, StalePolicy, why_not_at_all
 from prefect_extend_ai.survey import Survey, Target, guarded_survey
 from prefect_extend_ai.sweep import Sweep
-from prefect_extend_ai.tasks.events import emit_cancelled
-from prefect_extend_ai.tasks.ledger import prefect_ledger
 
-__all__ = ["cancel_batch", "cancel_run", "settle_earlier_sweeps", "survey_runs"]
+__all__ = ["cancel_batch", "cancel_run", "recover_earlier_sweeps", "recover_more", "survey_runs"]
 
 
 @task(name="cancel-extend-run", task_run_name="cancel {run_id}", cache_policy=NO_CACHE)
@@ -42,28 +42,39 @@ async def cancel_run(
     check_run_id(run_id)
     async with (
         credentials.get_client() as client,
-        prefect_ledger(credentials, RunKind(kind), "one run by its id") as ledger,
+        prefect_journal(credentials, RunKind(kind), "one run by its id") as journal,
     ):
-        sweep = Sweep(client, ledger, spare=lambda run, _: why_not_at_all(run, DEFAULT_POLICY))
+        sweep = Sweep(client, journal, spare=lambda run, _: why_not_at_all(run, DEFAULT_POLICY), named=True)
+        # Prefect may run this a second time: what the first time did is not to be asked for, or told, as another's.
+        await sweep.recover(own_runs={run_id})
         (cancellation,) = await sweep.cancel_batch([Target(run_id)])
-        emit_cancelled(ledger.scope.kind, cancellation)
+        await sweep.finish()
+        emit_cancelled(journal.scope.kind, cancellation)
     if sweep.stop.error is not None:
         raise sweep.stop.error
     return cancellation
 
 
-@task(name="settle-earlier-sweeps", cache_policy=NO_CACHE)
-async def settle_earlier_sweeps(sweep: Sweep) -> list[Cancellation]:
-    """Record what became final of runs that earlier sweeps left open. Raises RecordError, ExtendAuthError, ..."""
-    settled = await sweep.settle()
-    await _say(sweep, settled)
-    return settled
+@task(name="recover-earlier-sweeps", cache_policy=NO_CACHE)
+async def recover_earlier_sweeps(sweep: Sweep) -> list[Cancellation]:
+    """Record what has ended of the runs that earlier sweeps left open. Raises RecordError, ExtendAuthError, ..."""
+    recovered = await sweep.recover()
+    await _say(sweep, recovered)
+    return recovered
+
+
+@task(name="recover-more-of-earlier-sweeps", cache_policy=NO_CACHE)
+async def recover_more(sweep: Sweep, seconds: float) -> list[Cancellation]:
+    """The same for the runs that there was no time for before, for so many seconds. Raises the same."""
+    recovered = await sweep.recover_more(seconds)
+    await _say(sweep, recovered)
+    return recovered
 
 
 @task(name="survey-extend-runs", cache_policy=NO_CACHE)
 async def survey_runs(sweep: Sweep, max_processing_minutes: int, policy: StalePolicy) -> Survey:
     """List everything in progress, sort it into stale and exempt, ask the guards. Raises what `take_survey` raises."""
-    return await guarded_survey(sweep.client, sweep.ledger.scope.kind, max_processing_minutes, policy, stop=sweep.stop)
+    return await guarded_survey(sweep.client, sweep.journal.scope.kind, max_processing_minutes, policy, stop=sweep.stop)
 
 
 @task(name="cancel-extend-runs", cache_policy=NO_CACHE)
@@ -83,5 +94,5 @@ async def cancel_batch(sweep: Sweep, targets: Sequence[Target], *, events: bool 
 
 async def _say(sweep: Sweep, cancellations: Sequence[Cancellation]) -> None:
     for cancellation in cancellations:
-        emit_cancelled(sweep.ledger.scope.kind, cancellation)
+        emit_cancelled(sweep.journal.scope.kind, cancellation)
         await asyncio.sleep(0)  # requests of other batches go first

@@ -23,14 +23,14 @@ from pydantic import SecretStr
 
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import ExtendAuthError, ExtendPermissionError, ExtendRefusedError
-from prefect_extend_ai.ledger import Scope
 from prefect_extend_ai.report import Outcome, SweepReport
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sandbox import API_KEY, WORKSPACE, Behaviour, CancelMode, World, create_app
 from prefect_extend_ai.staleness import StalePolicy, why_not_stale
 from prefect_extend_ai.stop import Stop
 from prefect_extend_ai.survey import guarded_survey
-from prefect_extend_ai.sweep import Sweep, batches
+from prefect_extend_ai.sweep.engine import Sweep, batches
+from prefect_extend_ai.sweep.journal import Scope
 from prefect_extend_ai.transport import Transport
 
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -100,7 +100,7 @@ class Wire(httpx.AsyncBaseTransport):
 
 
 class Stage:
-    """A sandbox that follows one combination of readings, a sweep's client, and a ledger that outlives it."""
+    """A sandbox that follows one combination of readings, a sweep's client, and a journal that outlives it."""
 
     def __init__(self, doubles, loop, kind, combination=None, **world):
         given = dict(combination or {})
@@ -114,7 +114,7 @@ class Stage:
         self.prefect = doubles.Prefect()
         self.process = doubles.Process("sweep")
         scope = Scope(kind=self.kind, api_url="https://api.extend.ai")
-        self.ledger = doubles.MemoryLedger(self.prefect, self.process, now=self.now, scope=scope)
+        self.journal = doubles.MemoryJournal(self.prefect, self.process, now=self.now, scope=scope)
         self.wire = Wire(self)
 
     def now(self):
@@ -127,7 +127,7 @@ class Stage:
         return record.status == "PROCESSING" and old and not (record.metadata or {}).get("prefect_hold")
 
     def is_announced(self, run_id):
-        return any(run_id in note.run_ids for note in self.prefect.notes.values())
+        return any(run_id in open_ for open_ in self.prefect.open_runs())
 
     def client(self, **options):
         transport = Transport(
@@ -146,17 +146,20 @@ class Stage:
         async with asyncio.timeout(3600), self.client() as client:
             sweep = Sweep(
                 client,
-                self.ledger,
+                self.journal,
                 lambda run, listed: why_not_stale(run, listed, 60, self.policy),
                 Stop(self.loop.time),
                 clock=self.loop.time,
                 now=self.now,
             )
-            settled = await sweep.settle()
+            settled = await sweep.recover()
             survey = await guarded_survey(client, self.kind, 60, self.policy)
             assert survey.refusal is None
             assert sum(survey.exempt.values()) + len(survey.stale) == survey.listed
-            done = [each for batch in batches(survey.stale) for each in await sweep.cancel_batch(batch)]
+            parts = sweep.divide(survey.stale)
+            done = [each for batch in batches(parts.to_ask) for each in await sweep.cancel_batch(batch)]
+            done += parts.deferred
+            await sweep.finish()
             assert sweep.stop.error is None
             return SimpleNamespace(settled=settled, cancellations=done, posts=Counter(self.wire.posts))
 
@@ -197,6 +200,7 @@ TRUE = {
     Outcome.ALREADY_CANCELLED: lambda run: not run.cancels and run.status == "CANCELLED",
     Outcome.FINISHED_FIRST: lambda run: run.status == "PROCESSED",
     Outcome.SPARED: lambda run: not run.cancels,
+    Outcome.DEFERRED: lambda run: run.status == "PROCESSING",
     Outcome.REFUSED: lambda run: not run.cancels and run.status == "PROCESSING",
     Outcome.UNCONFIRMED: lambda run: run.cancels and run.status == "PROCESSING",
 }
@@ -243,10 +247,9 @@ def test_the_promises_hold_under_every_pair_of_readings(doubles, kind, number):
         assert len(cancelled) >= len(runs.stale) * (plain is not Outcome.UNCONFIRMED)
         for record in cancelled:
             assert set(stage.prefect.texts(record.id)) == {world.text(record.id)}
-        unsettled = {run_id for note in stage.prefect.notes.values() for run_id in note.run_ids}
-        assert unsettled == {record.id for record in world.runs.values() if record.cancels} - {
-            record.id for record in cancelled
-        }
+        pending = {run_id for open_ in stage.prefect.open_runs() for run_id in open_}
+        asked = {record.id for record in world.runs.values() if record.cancels} | {runs.refused}
+        assert pending == asked - {record.id for record in cancelled}
 
 
 def test_every_pair_of_readings_and_every_switch_is_tried():
@@ -284,7 +287,7 @@ def test_a_page_token_that_expires_too_soon_cancels_nothing(staged, kind):
     with pytest.raises(ExtendRefusedError, match="expired"):
         staged.run(stage.sweep())
     assert not stage.wire.posts
-    assert stage.prefect.notes == {}
+    assert stage.prefect.intents == {}
 
 
 @pytest.mark.parametrize(("heeds_case", "found"), [(True, 1), (False, 2)])

@@ -9,13 +9,14 @@ import sys
 from prefect import serve
 from prefect.flows import EntrypointType
 
-from prefect_extend_ai import ExtendError, ExtendSettings, StalePolicy, sweep
+from prefect_extend_ai import ExtendError, ExtendSettings, StalePolicy
 from prefect_extend_ai.flows import cancel_stale_runs
+from prefect_extend_ai.sweep import recorder
 
 
 def main(command, argument=None):
     # A test that takes Prefect away need not wait as long as people should.
-    sweep.RECORD_PATIENCE = float(os.environ.get("RECORD_PATIENCE", sweep.RECORD_PATIENCE))
+    recorder.RECORD_PATIENCE = float(os.environ.get("RECORD_PATIENCE", recorder.RECORD_PATIENCE))
     if command == "serve":
         serve(cancel_stale_runs.to_deployment(argument, entrypoint_type=EntrypointType.MODULE_PATH))
         return

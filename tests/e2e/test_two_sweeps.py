@@ -9,10 +9,10 @@ from prefect.client.orchestration import get_client
 
 from prefect_extend_ai import ExtendCredentials, Outcome
 from prefect_extend_ai.flows import cancel_stale_runs
-from prefect_extend_ai.ledger import Scope
+from prefect_extend_ai.prefect_io.journal import PrefectJournal
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sandbox import serve
-from prefect_extend_ai.tasks.ledger import PrefectLedger
+from prefect_extend_ai.sweep.journal import Scope
 
 
 async def test_two_sweeps_of_the_same_runs_cancel_each_once_and_both_complete(prefect_server, artifacts, stuck):
@@ -36,12 +36,12 @@ async def test_two_sweeps_of_the_same_runs_cancel_each_once_and_both_complete(pr
 async def test_two_sweeps_may_settle_the_same_note_at_once(prefect_server, artifacts):
     scope = Scope(kind=RunKind.CLASSIFY, api_url=f"https://{uuid4()}.example.com")
     async with get_client() as client:
-        dead, first, second = (PrefectLedger(client, scope, flow_run_id=None) for _ in range(3))
-        await dead.open(["clr_1", "clr_2"])
-        ((note,), (again,)) = (await first.open_notes(), await second.open_notes())
+        dead, first, second = (PrefectJournal(client, scope, flow_run_id=None) for _ in range(3))
+        await dead.log(["clr_1", "clr_2"])
+        ((note,), (again,)) = (await first.pending(), await second.pending())
         assert note == again
-        await first.close(note)
-        await second.close(again)
+        await first.complete(note, {})
+        await second.complete(again, {})
         await asyncio.gather(first.finish(), second.finish())
-        assert await first.open_notes() == []
+        assert await first.pending() == []
     assert artifacts.open_notes(scope.api_url) == []

@@ -23,8 +23,8 @@ from prefect_extend_ai.errors import (
     ExtendTransportError,
     RecordError,
 )
-from prefect_extend_ai.ledger import Note, Scope
 from prefect_extend_ai.runs import Run, RunKind
+from prefect_extend_ai.sweep.journal import CancelIntent, Recorded, Scope
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TERMINAL = {"PROCESSED", "FAILED", "CANCELLED"}
@@ -279,17 +279,17 @@ class Client:
             extend.violations.append(f"{name} cancels {run_id} after reading {extend.reads[name].get(run_id)}")
         if extend.posts[name][run_id] >= 4:
             extend.violations.append(f"{name} cancels {run_id} for the fifth time")
-        # A sweep on another machine does not look alive, so another may have taken a run over into a note of its own.
-        announced_by = {note.rule for note in extend.prefect.notes.values() if run_id in note.run_ids}
+        # A sweep on another machine does not look alive, so another may have adopted a run into an intent of its own.
+        announced_by = {each.rule for each in extend.prefect.intents.values() if run_id in each.run_ids}
         if not announced_by or (extend.prefect.one_machine and name not in announced_by):
-            extend.violations.append(f"{name} cancels {run_id} without an open note")
+            extend.violations.append(f"{name} cancels {run_id} without a pending intent")
 
 
 @dataclass
 class Prefect:
-    """What survives a process: open notes and records."""
+    """What survives a process: pending intents and records."""
 
-    notes: dict = field(default_factory=dict)
+    intents: dict = field(default_factory=dict)
     records: list = field(default_factory=list)
     alive: set = field(default_factory=set)
     one_machine: bool = True
@@ -297,10 +297,13 @@ class Prefect:
     def texts(self, run_id):
         return [texts[run_id] for _, _, texts in self.records if run_id in texts]
 
+    def open_runs(self):
+        return [intent.run_ids for intent in self.intents.values()]
+
 
 @dataclass
-class MemoryLedger:
-    """A `Ledger` in one process; fails as it is told: `fails` maps the number of a call to before or after."""
+class MemoryJournal:
+    """A `Journal` in one process; fails as it is told: `fails` maps the number of a call to before or after."""
 
     prefect: Prefect
     process: Process
@@ -308,6 +311,8 @@ class MemoryLedger:
     down_from: int | None = None
     now: object = None
     scope: Scope = field(default_factory=lambda: Scope(kind=RunKind.CLASSIFY, api_url="https://api.extend.ai"))
+    second_attempt_of: str | None = None
+    lasts: timedelta = timedelta(minutes=11)
     calls: int = 0
 
     async def _call(self, effect):
@@ -322,44 +327,91 @@ class MemoryLedger:
             raise RecordError("Prefect's answer was lost")
         return result
 
-    async def open(self, run_ids):
-        note = Note(id=uuid4(), scope=self.scope, run_ids=list(run_ids), opened_at=self.now(), rule=self.process.name)
-        await self._call(lambda: self.prefect.notes.update({note.id: note}))
-        return note
+    @property
+    def is_second_attempt(self):
+        return self.second_attempt_of is not None
 
-    async def record(self, note, finals):
+    def owns(self, intent):
+        return intent.rule in (self.second_attempt_of, self.process.name)
+
+    def is_at_work(self, intent):
+        if self.prefect.one_machine:
+            return intent.rule in self.prefect.alive and not self.owns(intent)
+        return not self.owns(intent) and self.now() < intent.lasts_until()
+
+    async def log(self, run_ids):
+        intent = CancelIntent(
+            id=uuid4(),
+            scope=self.scope,
+            run_ids=list(run_ids),
+            opened_at=self.now(),
+            until=self.now() + self.lasts,
+            rule=self.process.name,
+        )
+        await self._call(lambda: self.prefect.intents.update({intent.id: intent}))
+        return intent
+
+    async def contested(self, intent):
+        def find():
+            older = list(self.prefect.intents.values())
+            older = older[: older.index(self.prefect.intents[intent.id])]
+            theirs = [each for each in older if self.is_at_work(each)]
+            return {run_id for each in theirs for run_id in each.run_ids} & set(intent.run_ids)
+
+        return await self._call(find)
+
+    async def record(self, intent, finals):
         assert finals
-        record = (uuid4(), note.id, {run.id: run.text for run, _ in finals})
+        record = (uuid4(), intent.id, {run.id: run.text for run, _ in finals})
         await self._call(lambda: self.prefect.records.append(record))
         return record[0]
 
-    async def recorded(self, note):
-        def find():
-            return {run_id: id_ for id_, of, texts in self.prefect.records if of == note.id for run_id in texts}
+    def _recorded(self, intent_ids):
+        return {
+            run_id: Recorded(artifact_id=id_)
+            for id_, of, texts in self.prefect.records
+            if of in intent_ids
+            for run_id in texts
+        }
 
-        return await self._call(find)
+    async def recorded(self, intent):
+        return await self._call(lambda: self._recorded({intent.id}))
 
-    async def close(self, note, still_open=()):
+    async def recorded_earlier(self):
+        return {}
+
+    async def complete(self, intent, still_open, *, looked_at=None):
+        narrowed = intent.narrowed(still_open, looked_at).model_copy(update={"until": intent.opened_at})
+
         def narrow():
-            self.prefect.notes.pop(note.id, None)
+            self.prefect.intents.pop(intent.id, None)
             if still_open:
-                self.prefect.notes[note.id] = note.model_copy(update={"run_ids": list(still_open)})
+                self.prefect.intents[intent.id] = narrowed
 
         await self._call(narrow)
+        return narrowed
 
-    async def open_notes(self):
+    async def pending(self):
         def find():
-            others = self.prefect.alive - {self.process.name} if self.prefect.one_machine else set()
-            found = [note for note in self.prefect.notes.values() if note.rule not in others]
-            return sorted(found, key=lambda note: note.opened_at)
+            found = [each for each in self.prefect.intents.values() if not self.is_at_work(each)]
+            return sorted(found, key=lambda intent: intent.opened_at)
 
         return await self._call(find)
+
+    async def is_writable(self):
+        try:
+            await self._call(lambda: None)
+        except RecordError:
+            return False
+        return True
 
 
 @pytest.fixture(scope="session")
 def doubles():
     """The doubles by name."""
     return SimpleNamespace(
-        **{each.__name__: each for each in (Client, Extend, Fake, Killed, MemoryLedger, Prefect, Process, VirtualLoop)},
+        **{
+            each.__name__: each for each in (Client, Extend, Fake, Killed, MemoryJournal, Prefect, Process, VirtualLoop)
+        },
         TERMINAL=TERMINAL,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from prefect_extend_ai.tasks.liveness import sweep_is_alive, sweep_lock
+from prefect_extend_ai.prefect_io.liveness import sweep_is_alive, sweep_lock
 
 
 def test_a_sweep_is_alive_until_the_last_of_its_tasks_has_ended():

@@ -1,8 +1,8 @@
-"""The promises of a sweep, over random schedules of troubles, crashes, failing ledgers and sweeps at once.
+"""The promises of a sweep, over random schedules of troubles, crashes, failing journals and sweeps at once.
 
 Each schedule is lived through in virtual time: up to three sweeps, alone or two at once, any of which may be killed
-between any two steps, stopped, or lose its ledger; then undisturbed ones until nothing is left open. `make prove` tries
-ten thousand schedules.
+between any two steps, stopped, or lose its journal; then undisturbed ones until nothing is left open. `make prove`
+tries ten thousand schedules.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from prefect_extend_ai.staleness import StalePolicy, why_not_stale
 from prefect_extend_ai.steps import MAX_POSTS
 from prefect_extend_ai.stop import Stop
 from prefect_extend_ai.survey import guarded_survey
-from prefect_extend_ai.sweep import RECORD_PATIENCE, Sweep
+from prefect_extend_ai.sweep.engine import Sweep
+from prefect_extend_ai.sweep.recorder import RECORD_PATIENCE
 
 CONFIRM_SECONDS = 60
 LONGEST_SWEEP = 3 * (CONFIRM_SECONDS + RECORD_PATIENCE)
@@ -92,7 +93,7 @@ class Schedule:
         """One sweep, in a process of its own; its cancellations, or None where it died or could not go on."""
         self.names += 1
         process = self.doubles.Process(f"sweep-{self.names}", drawn.die_at, random.Random(drawn.seed))
-        ledger = self.doubles.MemoryLedger(self.prefect, process, drawn.fails, drawn.down_from, self.extend.now)
+        journal = self.doubles.MemoryJournal(self.prefect, process, drawn.fails, drawn.down_from, self.extend.now)
         client = self.doubles.Client(self.extend, process)
         stop = Stop(self.loop.time)
         stop.after(30 * 60, "out of time")
@@ -100,7 +101,7 @@ class Schedule:
             self.loop.call_later(drawn.stop_after, lambda: (stop.set("SIGTERM"), stop.hurry(10)))
         engine = Sweep(
             client,
-            ledger,
+            journal,
             lambda run, listed: why_not_stale(run, listed, 60, POLICY),
             stop,
             runs_a_record=50 if drawn.shared else 1,
@@ -116,7 +117,7 @@ class Schedule:
         except self.doubles.Killed:
             return None
         except RecordError:
-            assert drawn.fails or drawn.down_from, "only a ledger that fails may keep a sweep from going on"
+            assert drawn.fails or drawn.down_from, "only a journal that fails may keep a sweep from going on"
             return None
         finally:
             process.dead = True
@@ -127,18 +128,22 @@ class Schedule:
         return cancellations
 
     async def _conduct(self, engine, client, size):
-        await engine.settle()
+        await engine.recover()
         survey = await guarded_survey(client, RunKind.CLASSIFY, 60, POLICY, stop=engine.stop)
+        parts = engine.divide(survey.stale)
         at_once = asyncio.Semaphore(4)
 
         async def one(batch):
             async with at_once:
                 return await engine.cancel_batch(batch)
 
-        batches = [survey.stale[start : start + size] for start in range(0, len(survey.stale), size)]
+        batches = [parts.to_ask[start : start + size] for start in range(0, len(parts.to_ask), size)]
         done = [each for batch in await asyncio.gather(*map(one, batches)) for each in batch]
-        assert [each.run_id for each in done] == [target.run_id for target in survey.stale], "the counts add up"
-        return done
+        assert [each.run_id for each in done] == [target.run_id for target in parts.to_ask], "the counts add up"
+        assert len(done) + len(parts.deferred) + parts.set_aside == len(survey.stale), "the counts add up"
+        await engine.recover_more(450)
+        await engine.finish()
+        return [*done, *parts.deferred]
 
     def check_true(self, name, cancellation):
         """Hold an outcome against what Extend really did."""
@@ -183,7 +188,7 @@ class Schedule:
             assert await self.sweep(Drawn()) is not None
             lost = [run_id for run_id in ended if not self.prefect.texts(run_id)]
             assert not lost, f"cancelled and lost: {[self.extend.runs[run_id] for run_id in lost]}"
-        left = {run_id for note in self.prefect.notes.values() for run_id in note.run_ids}
+        left = {run_id for note in self.prefect.intents.values() for run_id in note.run_ids}
         # Only what is gone, or never ends, stays open.
         assert all(
             self.extend.find(each) is None or self.extend.runs[each].status not in self.doubles.TERMINAL
@@ -244,7 +249,7 @@ def test_a_quiet_schedule_really_cancels_and_records(doubles):
     assert statuses["CANCELLED"] >= 2
     assert schedule.extend.runs["clr_2"].status == "PROCESSING"
     assert len(schedule.prefect.records) == statuses["CANCELLED"]
-    assert schedule.prefect.notes == {}
+    assert schedule.prefect.intents == {}
 
 
 def test_two_sweeps_at_once_cancel_each_run_once(doubles):
@@ -254,7 +259,7 @@ def test_two_sweeps_at_once_cancel_each_run_once(doubles):
 
 
 @pytest.mark.parametrize("fate", ["before", "after"])
-def test_a_ledger_that_takes_no_note_means_no_cancel(doubles, fate):
+def test_a_journal_that_takes_no_note_means_no_cancel(doubles, fate):
     # The first call asks for open notes, every later one would write.
     drawn = Drawn(fails=dict.fromkeys(range(2, 50), fate))
     loop = doubles.VirtualLoop()

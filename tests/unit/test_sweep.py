@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_extend_ai import sweep as engine
 from prefect_extend_ai.errors import ExtendAuthError, ExtendPermissionError, RecordError, RecordRefusedError
-from prefect_extend_ai.ledger import Note, Scope
 from prefect_extend_ai.report import Outcome
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.stop import Stop
 from prefect_extend_ai.survey import Target
-from prefect_extend_ai.sweep import BATCH, ONE_RECORD_EACH, Sweep, batches, runs_a_record
+from prefect_extend_ai.sweep import recorder
+from prefect_extend_ai.sweep.engine import BATCH, ONE_RECORD_EACH, Sweep, batches, runs_a_record
+from prefect_extend_ai.sweep.journal import CancelIntent, Scope
 
 
 class Stage:
@@ -31,16 +31,16 @@ class Stage:
         self.extend = doubles.Extend([doubles.Fake(f"clr_{n}", **facts) for n, facts in enumerate(runs)], loop)
         self.prefect = self.extend.prefect = doubles.Prefect()
         process = doubles.Process("sweep-1", latencies=random.Random(0))
-        self.ledger = doubles.MemoryLedger(self.prefect, process, dict(fails), down_from, self.extend.now)
+        self.journal = doubles.MemoryJournal(self.prefect, process, dict(fails), down_from, self.extend.now)
         self.did = []
         self.client = doubles.Client(self.extend, process)
         for of, name in [(self.client, "get_run"), (self.client, "cancel_run")]:
             self.tell(of, name)
-        for name in ("open", "record", "recorded", "close", "open_notes"):
-            self.tell(self.ledger, name)
+        for name in ("log", "contested", "record", "recorded", "complete", "pending"):
+            self.tell(self.journal, name)
         self.sweep = Sweep(
             self.client,
-            self.ledger,
+            self.journal,
             lambda run, _: None if run.status == "PROCESSING" else "not in progress",
             Stop(loop.time),
             clock=loop.time,
@@ -62,15 +62,17 @@ class Stage:
     def leave_open(self, *run_ids, hours=1):
         """A note that an earlier sweep left."""
         opened = self.extend.now() - timedelta(hours=hours)
-        note = Note(id=uuid4(), scope=self.ledger.scope, run_ids=list(run_ids), opened_at=opened, rule="earlier")
-        self.prefect.notes[note.id] = note
-        return note
+        intent = CancelIntent(
+            id=uuid4(), scope=self.journal.scope, run_ids=list(run_ids), opened_at=opened, rule="earlier"
+        )
+        self.prefect.intents[intent.id] = intent
+        return intent
 
     def cancel(self):
         return self.run(self.sweep.cancel_batch([Target(run_id) for run_id in self.extend.runs]))
 
-    def settle(self):
-        return self.run(self.sweep.settle())
+    def recover(self):
+        return self.run(self.sweep.recover())
 
     def run(self, doing):
         return self.runner.run(doing)
@@ -99,16 +101,16 @@ def test_batches_hold_every_target_once_and_never_make_too_many_records(count):
 def test_the_note_comes_first_then_check_and_cancel_then_the_record_and_the_note_is_closed_last(stage):
     on = stage({})
     (cancellation,) = on.cancel()
-    assert on.did == ["open", "get_run", "cancel_run", "record", "close"]
+    assert on.did == ["log", "contested", "get_run", "cancel_run", "record", "complete"]
     assert cancellation.outcome is Outcome.CANCELLED
     assert cancellation.record == on.prefect.records[0][0]
     assert on.prefect.texts("clr_0") == [on.extend.runs["clr_0"].text()]
-    assert on.prefect.notes == {}
+    assert on.prefect.intents == {}
 
 
 def test_runs_that_share_records_share_as_few_as_their_size_allows(stage, monkeypatch):
     on = stage(*({} for _ in range(7)), runs_a_record=50)
-    monkeypatch.setattr(engine, "RECORD_BYTES", int(3.5 * len(on.extend.runs["clr_0"].text())))
+    monkeypatch.setattr(recorder, "RECORD_BYTES", int(3.5 * len(on.extend.runs["clr_0"].text())))
     cancellations = on.cancel()
     assert [len(texts) for _, _, texts in on.prefect.records] == [3, 3, 1]
     assert all(
@@ -118,7 +120,7 @@ def test_runs_that_share_records_share_as_few_as_their_size_allows(stage, monkey
 
 def test_a_record_larger_than_the_limit_stands_alone(stage, monkeypatch):
     on = stage({}, {}, runs_a_record=50)
-    monkeypatch.setattr(engine, "RECORD_BYTES", 10)
+    monkeypatch.setattr(recorder, "RECORD_BYTES", 10)
     on.cancel()
     assert [len(texts) for _, _, texts in on.prefect.records] == [1, 1]
 
@@ -127,15 +129,25 @@ def test_a_note_stays_open_for_the_runs_that_are_not_settled(stage):
     on = stage({}, {"cancel_mode": "never"})
     cancellations = on.cancel()
     assert [each.outcome for each in cancellations] == [Outcome.CANCELLED, Outcome.UNCONFIRMED]
-    assert [note.run_ids for note in on.prefect.notes.values()] == [["clr_1"]]
+    assert on.prefect.open_runs() == [["clr_1"]]
 
 
 @pytest.mark.parametrize("fate", ["before", "after"])
-def test_a_record_that_fails_is_tried_again_and_stands_once_and_nothing_new_is_cancelled(stage, fate):
-    on = stage({}, fails={2: fate})
+def test_a_record_that_fails_is_tried_again_and_is_there_once(stage, fate):
+    on = stage({}, fails={3: fate})
     on.cancel()
     assert len(on.prefect.records) == 1
-    assert on.prefect.notes == {}
+    assert on.prefect.intents == {}
+    # Prefect took something else meanwhile, so this is no reason to stop.
+    assert on.sweep.stop.reason is None
+
+
+@pytest.mark.parametrize("fate", ["before", "after"])
+def test_nothing_is_cancelled_once_prefect_takes_nothing(stage, fate):
+    on = stage({}, fails={3: fate, 4: "before"})
+    on.cancel()
+    assert len(on.prefect.records) == 1
+    assert on.prefect.intents == {}
     assert "records cannot be written" in on.sweep.stop.reason
     assert isinstance(on.sweep.stop.error, RecordError)
     (later,) = on.run(on.sweep.cancel_batch([Target("clr_0")]))
@@ -143,62 +155,78 @@ def test_a_record_that_fails_is_tried_again_and_stands_once_and_nothing_new_is_c
 
 
 def test_a_prefect_that_stays_away_is_given_up_in_time_and_the_note_stays_open(stage):
-    on = stage({}, {}, down_from=2)
+    on = stage({}, {}, down_from=3)
     cancellations = on.cancel()
-    assert on.sweep.unrecorded == {each.run_id for each in cancellations if each.outcome is Outcome.CANCELLED}
-    assert on.sweep.unrecorded
+    assert on.sweep._recorder.unrecorded == {each.run_id for each in cancellations if each.outcome is Outcome.CANCELLED}
+    assert on.sweep._recorder.unrecorded
     assert all(each.record is None for each in cancellations)
-    assert len(on.prefect.notes) == 1
-    assert engine.RECORD_PATIENCE <= on.seconds < engine.RECORD_PATIENCE + 30
+    assert len(on.prefect.intents) == 1
+    assert recorder.RECORD_PATIENCE <= on.seconds < recorder.RECORD_PATIENCE + 30
 
 
-@pytest.mark.parametrize("silent", ["record", "close"])
+@pytest.mark.parametrize("silent", ["record", "complete"])
 def test_a_prefect_that_answers_nothing_any_more_ends_the_sweep_in_time_however_many_runs_are_in_hand(stage, silent):
     on = stage(*[{}] * 20)
 
     async def never(*_, **__):
         await asyncio.Event().wait()
 
-    setattr(on.ledger, silent, never)
+    setattr(on.journal, silent, never)
+    if silent == "record":
+        on.journal.is_writable = never
     on.cancel()
-    assert len(on.sweep.unrecorded) == (20 if silent == "record" else 0)
-    assert len(on.prefect.notes) == 1
-    assert on.seconds < engine.WRITE_PATIENCE + engine.RECORD_PATIENCE + 10
+    assert len(on.sweep._recorder.unrecorded) == (20 if silent == "record" else 0)
+    assert len(on.prefect.intents) == 1
+    patience = recorder.WRITE_PATIENCE + recorder.WITNESS_SECONDS + recorder.RECORD_PATIENCE
+    assert on.seconds < patience + 10
     assert (on.sweep.stop.reason is not None) == (silent == "record")
 
 
+def test_records_that_hang_cost_themselves_alone(stage):
+    on = stage(*[{}] * 20)
+
+    async def never(*_, **__):
+        await asyncio.Event().wait()
+
+    on.journal.record = never
+    on.cancel()
+    assert len(on.sweep._recorder.unrecorded) == 20
+    assert on.sweep.stop.reason is None
+    assert on.seconds < 2 * recorder.WRITE_PATIENCE + 5 * recorder.WITNESS_SECONDS
+
+
 def test_a_note_that_cannot_be_closed_does_no_harm(stage):
-    on = stage({}, fails={3: "before"})
+    on = stage({}, fails={4: "before"})
     (cancellation,) = on.cancel()
     assert cancellation.record is not None
-    assert len(on.prefect.notes) == 1
-    on.settle()
-    assert on.prefect.notes == {}
+    assert len(on.prefect.intents) == 1
+    on.recover()
+    assert on.prefect.intents == {}
     assert len(on.prefect.records) == 1
 
 
 @pytest.mark.parametrize("error", [RecursionError("too deep to render"), RecordRefusedError("413 too large")])
 def test_a_run_that_cannot_be_rendered_or_recorded_costs_its_own_record_alone(stage, error):
     on = stage({}, {})
-    record = on.ledger.record
+    record = on.journal.record
 
     async def picky(note, finals):
         if finals[0][0].id == "clr_0":
             raise error
         return await record(note, finals)
 
-    on.ledger.record = picky
+    on.journal.record = picky
     cancellations = on.cancel()
     assert [each.outcome for each in cancellations] == [Outcome.CANCELLED] * 2
-    assert on.sweep.unrecorded == {"clr_0"}
+    assert on.sweep._recorder.unrecorded == {"clr_0"}
     assert on.prefect.texts("clr_1")
-    assert [note.run_ids for note in on.prefect.notes.values()] == [["clr_0"]]
+    assert on.prefect.open_runs() == [["clr_0"]]
     assert on.sweep.stop.reason is None
 
 
 def test_a_shared_record_that_is_refused_is_tried_in_halves(stage):
     on = stage({}, {}, {}, {}, runs_a_record=50)
-    record, asked = on.ledger.record, []
+    record, asked = on.journal.record, []
 
     async def strict(note, finals):
         asked.append([run.id for run, _ in finals])
@@ -206,12 +234,12 @@ def test_a_shared_record_that_is_refused_is_tried_in_halves(stage):
             raise RecordRefusedError("413 too large")
         return await record(note, finals)
 
-    on.ledger.record = strict
+    on.journal.record = strict
     cancellations = on.cancel()
     assert [len(ids) for ids in asked] == [4, 2, 2, 1, 1]
     assert [each.record is None for each in cancellations] == [False, False, False, True]
-    assert on.sweep.unrecorded == {"clr_3"}
-    assert [note.run_ids for note in on.prefect.notes.values()] == [["clr_3"]]
+    assert on.sweep._recorder.unrecorded == {"clr_3"}
+    assert on.prefect.open_runs() == [["clr_3"]]
     assert on.sweep.stop.reason is None
 
 
@@ -222,9 +250,9 @@ def test_settling_counts_no_run_whose_record_is_not_taken(stage):
     async def refuse(note, finals):
         raise RecordRefusedError("413 too large")
 
-    on.ledger.record = refuse
-    assert on.settle() == []
-    assert on.sweep.unrecorded == {"clr_0"}
+    on.journal.record = refuse
+    assert on.recover() == []
+    assert on.sweep._recorder.unrecorded == {"clr_0"}
     assert on.sweep.stop.reason is None
 
 
@@ -241,88 +269,89 @@ def test_one_run_with_unexpected_trouble_never_stops_the_others(stage):
     first, second = on.cancel()
     assert (first.outcome, second.outcome) == (Outcome.ERROR, Outcome.CANCELLED)
     assert "ZeroDivisionError" in first.reason
-    assert [note.run_ids for note in on.prefect.notes.values()] == [["clr_0"]]
+    assert on.prefect.open_runs() == [["clr_0"]]
 
 
 def test_settling_records_what_ended_and_closes_the_note(stage):
     on = stage({"status": "CANCELLED"}, {"status": "PROCESSED"}, {})
     on.leave_open("clr_0", "clr_1", "clr_2")
-    settled = on.settle()
+    settled = on.recover()
     assert [(each.run_id, each.outcome) for each in settled] == [
         ("clr_0", Outcome.CANCELLED),
         ("clr_1", Outcome.FINISHED_FIRST),
     ]
     assert all(each.record for each in settled)
-    assert [note.run_ids for note in on.prefect.notes.values()] == [["clr_2"]]
-    assert on.settle() == []
+    assert on.prefect.open_runs() == [["clr_2"]]
+    assert on.recover() == []
 
 
 def test_settling_reads_no_run_that_is_recorded(stage):
     on = stage({"status": "CANCELLED"})
-    note = on.leave_open("clr_0")
-    on.prefect.records.append((uuid4(), note.id, {"clr_0": on.extend.runs["clr_0"].text()}))
-    assert on.settle() == []
+    intent = on.leave_open("clr_0")
+    on.prefect.records.append((uuid4(), intent.id, {"clr_0": on.extend.runs["clr_0"].text()}))
+    assert on.recover() == []
     assert "get_run" not in on.did
-    assert on.prefect.notes == {}
+    assert on.prefect.intents == {}
 
 
 @pytest.mark.parametrize(("days", "stays"), [(0, True), (29, True), (31, False)])
 def test_a_run_that_is_not_found_keeps_its_note_open_for_a_month(stage, days, stays):
     on = stage({"gone": True})
     on.leave_open("clr_0", hours=24 * days)
-    assert on.settle() == []
-    assert bool(on.prefect.notes) == stays
+    assert on.recover() == []
+    assert bool(on.prefect.intents) == stays
 
 
-def test_a_run_in_two_notes_is_recorded_once_under_the_newer(stage):
+def test_a_run_of_two_intents_is_recorded_once(stage):
     on = stage({"status": "CANCELLED"})
     on.leave_open("clr_0", hours=2)
-    newer = on.leave_open("clr_0", hours=1)
-    assert len(on.settle()) == 1
-    assert [note_id for _, note_id, _ in on.prefect.records] == [newer.id]
-    assert on.prefect.notes == {}
+    on.leave_open("clr_0", hours=1)
+    assert len(on.recover()) == 1
+    assert len(on.prefect.records) == 1
+    assert on.prefect.intents == {}
 
 
 def test_a_run_selected_again_stands_in_the_new_note_alone(stage):
     on = stage({"cancel_mode": "never"}, {})
     earlier = on.leave_open("clr_0")
-    on.settle()
+    on.recover()
     on.cancel()
-    assert [note.run_ids for note in on.prefect.notes.values()] == [["clr_0"]]
-    assert earlier.id not in on.prefect.notes
+    assert on.prefect.open_runs() == [["clr_0"]]
+    assert earlier.id not in on.prefect.intents
 
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_run_just_settled_that_a_lagging_listing_still_shows_is_not_recorded_again(stage, shared):
     on = stage({"status": "CANCELLED"}, runs_a_record=50 if shared else 1)
     on.leave_open("clr_0")
-    (settled,) = on.settle()
+    (settled,) = on.recover()
+    on.did.clear()
     (cancellation,) = on.cancel()
     assert cancellation.outcome is Outcome.SPARED
     assert cancellation.record == settled.record
-    assert "open" not in on.did
+    assert "log" not in on.did
     assert len(on.prefect.records) == 1
-    assert on.prefect.notes == {}
+    assert on.prefect.intents == {}
 
 
 def test_batches_at_once_each_take_their_own_runs_out_of_an_earlier_note(stage):
     on = stage({"cancel_mode": "never"}, {"cancel_mode": "never"}, {"cancel_mode": "never"})
     on.leave_open("clr_0", "clr_1", "clr_2")
-    on.settle()
+    on.recover()
 
     async def at_once():
         await asyncio.gather(*(on.sweep.cancel_batch([Target(run_id)]) for run_id in ("clr_0", "clr_1")))
 
     on.run(at_once())
-    assert sorted(note.run_ids for note in on.prefect.notes.values()) == [["clr_0"], ["clr_1"], ["clr_2"]]
+    assert sorted(on.prefect.open_runs()) == [["clr_0"], ["clr_1"], ["clr_2"]]
 
 
 def test_settling_that_cannot_read_a_run_leaves_it_for_the_next_sweep(stage):
     on = stage({"status": "CANCELLED", "get_troubles": ["5xx"]})
     on.leave_open("clr_0")
-    assert on.settle() == []
-    assert len(on.settle()) == 1
-    assert on.prefect.notes == {}
+    assert on.recover() == []
+    assert len(on.recover()) == 1
+    assert on.prefect.intents == {}
 
 
 def test_settling_that_is_stopped_reads_no_further_run_and_leaves_the_note_to_the_next_sweep(stage):
@@ -330,9 +359,9 @@ def test_settling_that_is_stopped_reads_no_further_run_and_leaves_the_note_to_th
     on.leave_open("clr_0", "clr_1")
     on.did.clear()
     on.sweep.stop.after(0, "the sweep took too long")
-    assert on.settle() == []
+    assert on.recover() == []
     assert "get_run" not in on.did
-    assert [note.run_ids for note in on.prefect.notes.values()] == [["clr_0", "clr_1"]]
+    assert on.prefect.open_runs() == [["clr_0", "clr_1"]]
 
 
 def test_settling_stops_at_an_error_of_the_account(stage):
@@ -346,9 +375,9 @@ def test_settling_stops_at_an_error_of_the_account(stage):
 
     on.client.get_run = refuse
     with pytest.raises(ExtendAuthError):
-        on.settle()
+        on.recover()
     assert asked == ["clr_0"]
-    assert len(on.prefect.notes) == 1
+    assert len(on.prefect.intents) == 1
 
 
 def test_a_run_that_may_not_be_read_stays_open_and_stops_no_other(stage):
@@ -362,15 +391,15 @@ def test_a_run_that_may_not_be_read_stays_open_and_stops_no_other(stage):
         return await get_run(run_id, kind)
 
     on.client.get_run = one_forbidden
-    assert [each.run_id for each in on.settle()] == ["clr_1"]
-    assert [note.run_ids for note in on.prefect.notes.values()] == [["clr_0"]]
+    assert [each.run_id for each in on.recover()] == ["clr_1"]
+    assert on.prefect.open_runs() == [["clr_0"]]
     assert on.sweep.stop.reason is None
 
 
-def test_settling_cannot_go_on_without_the_ledger(stage):
+def test_settling_cannot_go_on_without_the_journal(stage):
     on = stage({}, fails={1: "before"})
     with pytest.raises(RecordError):
-        on.settle()
+        on.recover()
 
 
 def test_a_scope_makes_a_key_that_tells_workspaces_apart_by_case_too():

@@ -12,8 +12,8 @@ from prefect_extend_ai import ExtendCredentials, StalePolicy, SweepFailed, Sweep
 from prefect_extend_ai.deployments.examples import inform_owner, raise_alarm
 from prefect_extend_ai.errors import ExtendAPIError
 from prefect_extend_ai.flows import cancel_stale_runs
-from prefect_extend_ai.ledger import Scope
-from prefect_extend_ai.tasks.events import emit_sweep
+from prefect_extend_ai.prefect_io.events import emit_sweep
+from prefect_extend_ai.sweep.journal import Scope
 
 ROOT = files("prefect_extend_ai.deployments")
 SECONDS = 10

@@ -1,4 +1,4 @@
-"""The ledger in Prefect's artifacts, where Prefect answers as it should not, or holds much."""
+"""The journal in Prefect's artifacts, where Prefect answers as it should not, or holds much."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from prefect.client.schemas.objects import Artifact
 
 from prefect_extend_ai.errors import RecordError, RecordRefusedError
-from prefect_extend_ai.ledger import Note, Scope
+from prefect_extend_ai.prefect_io.journal import INTENT_META, RECORDS_PAGE, RUN_META, PrefectJournal
 from prefect_extend_ai.runs import RunKind
-from prefect_extend_ai.tasks.ledger import NOTE_META, RECORDS_PAGE, RUN_META, PrefectLedger
+from prefect_extend_ai.sweep.journal import CancelIntent, Recorded, Scope
 
 SCOPE = Scope(kind=RunKind.CLASSIFY, api_url="https://api.extend.ai")
 
@@ -29,22 +29,22 @@ async def test_an_answer_that_is_no_json_means_that_nothing_is_recorded_and_may_
         read_artifacts=page_of_a_proxy,
         read_flow_run=page_of_a_proxy,
     )
-    ledger = PrefectLedger(client, SCOPE, flow_run_id=uuid4())
-    for asked in (ledger.open(["clr_1"]), ledger.open_notes()):
+    journal = PrefectJournal(client, SCOPE, flow_run_id=uuid4())
+    for asked in (journal.log(["clr_1"]), journal.pending()):
         with pytest.raises(RecordError, match=r"https://prefect\.example\.com/api failed") as caught:
             await asked
         assert not isinstance(caught.value, RecordRefusedError)
-    assert await ledger.is_being_cancelled() is False
+    assert await journal.is_being_cancelled() is False
 
 
 @pytest.mark.parametrize("kept", [0, 1, RECORDS_PAGE, 3 * RECORDS_PAGE, 3 * RECORDS_PAGE + 1])
 async def test_records_are_read_a_few_at_a_time_and_all_of_them_are_found(kept):
-    note = Note(id=uuid4(), scope=SCOPE, run_ids=[], opened_at="2026-03-01T12:00:00Z", flow_run_id=uuid4())
+    intent = CancelIntent(id=uuid4(), scope=SCOPE, run_ids=[], opened_at="2026-03-01T12:00:00Z", flow_run_id=uuid4())
     artifacts = [
-        Artifact(id=uuid4(), data="", metadata_={NOTE_META: str(note.id), f"{RUN_META}0": f"clr_{number}"})
+        Artifact(id=uuid4(), data="", metadata_={INTENT_META: str(intent.id), f"{RUN_META}0": f"clr_{number}"})
         for number in range(kept)
     ]
-    elsewhere = {NOTE_META: "another note", f"{RUN_META}0": "clr_x"}
+    elsewhere = {INTENT_META: "another note", f"{RUN_META}0": "clr_x"}
     others = [Artifact(id=uuid4(), metadata_=metadata) for metadata in (None, elsewhere)]
     stored = others + artifacts
 
@@ -52,5 +52,7 @@ async def test_records_are_read_a_few_at_a_time_and_all_of_them_are_found(kept):
         assert limit == RECORDS_PAGE
         return stored[offset : offset + limit]
 
-    ledger = PrefectLedger(SimpleNamespace(read_artifacts=read_artifacts), SCOPE, flow_run_id=None)
-    assert await ledger.recorded(note) == {f"clr_{number}": each.id for number, each in enumerate(artifacts)}
+    journal = PrefectJournal(SimpleNamespace(read_artifacts=read_artifacts), SCOPE, flow_run_id=None)
+    assert await journal.recorded(intent) == {
+        f"clr_{number}": Recorded(artifact_id=each.id) for number, each in enumerate(artifacts)
+    }

@@ -1,10 +1,11 @@
-"""Which sweeps are still alive on this machine, so that nobody settles what another is busy with."""
+"""Which sweeps are still alive on this machine, so that nobody recovers what another is busy with."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from uuid import UUID
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-__all__ = ["sweep_is_alive", "sweep_lock"]
+__all__ = ["HOST", "sweep_is_alive", "sweep_lock"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +45,7 @@ def sweep_lock(sweep_id: UUID | None) -> Iterator[None]:
 def sweep_is_alive(sweep_id: UUID | None) -> bool:
     """Whether a sweep on this machine still holds its lock.
 
-    One on another machine does not look alive: settling what it is still busy with records a run twice at worst, and
-    waiting for it might lose one.
+    One on another machine does not look alive.
     """
     if sweep_id is None:
         return False
@@ -61,8 +61,16 @@ def sweep_is_alive(sweep_id: UUID | None) -> bool:
     return False
 
 
-def _lock_path(sweep_id: UUID | None) -> Path:
+def _lock_folder() -> Path:
     owner = os.getuid() if hasattr(os, "getuid") else "user"
-    folder = Path(tempfile.gettempdir()) / f"prefect-extend-ai-{owner}"
+    return Path(tempfile.gettempdir()) / f"prefect-extend-ai-{owner}"
+
+
+HOST = f"{socket.gethostname()}:{_lock_folder()}"
+"""Where a sweep's sign of life is: sweeps that say the same see each other's."""
+
+
+def _lock_path(sweep_id: UUID | None) -> Path:
+    folder = _lock_folder()
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder / f"{sweep_id}.lock"

@@ -1,0 +1,276 @@
+"""The engine of a sweep: recover what earlier ones left pending, then cancel in batches, each one written ahead.
+
+The order of writes is the promise: intent, then cancels, then records, then the intent is completed. A process killed
+between any two of them leaves an intent from which the next sweep finds everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from prefect_extend_ai.cancellation import ACCOUNT_ERRORS, Settled, cancel_one
+from prefect_extend_ai.client import ExtendClient
+from prefect_extend_ai.errors import RecordError
+from prefect_extend_ai.report import Cancellation, OpenElsewhere, Outcome, PendingCancel
+from prefect_extend_ai.runs import Run
+from prefect_extend_ai.stop import Stop
+from prefect_extend_ai.survey import Target
+from prefect_extend_ai.sweep.journal import Journal
+from prefect_extend_ai.sweep.pending import after_attempt, may_ask, why_deferred, worth_reporting
+from prefect_extend_ai.sweep.recorder import Recorder, Shelf
+from prefect_extend_ai.sweep.recovery import Recovery
+
+__all__ = ["ONE_RECORD_EACH", "Division", "Sweep", "batches", "runs_a_record"]
+
+logger = logging.getLogger(__name__)
+
+ONE_RECORD_EACH = 200
+"""Up to so many runs in a sweep, each has a record of its own; beyond, the runs of a batch share one."""
+
+BATCH = 50
+"""Runs in a batch: what one intent announces."""
+
+SHARED_BATCH = 200
+"""Runs in a batch where they share records: each batch costs Prefect three writes beside them, whatever its size."""
+
+SHARED_RECORD = 50
+"""Runs that share a record at least: more pages would cost more time, and longer ones are hard to read."""
+
+HANDLED = "another sweep is handling it"
+ENDED_BEFORE = "it had ended, and was recorded as this sweep began"
+NOT_READ = "an earlier sweep left it open, and it is read again after this sweep's cancels"
+
+
+def runs_a_record(runs: int) -> int:
+    """How many runs share a record in a sweep of so many, so that it never writes more than about ONE_RECORD_EACH."""
+    return 1 if runs <= ONE_RECORD_EACH else max(SHARED_RECORD, -(-runs // (ONE_RECORD_EACH - BATCH)))
+
+
+def batches(targets: Sequence[Target]) -> Iterator[Sequence[Target]]:
+    """Cut the targets into batches, whole records each."""
+    shared = runs_a_record(len(targets))
+    size = BATCH if shared == 1 else shared * max(1, SHARED_BATCH // shared)
+    return (targets[start : start + size] for start in range(0, len(targets), size))
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """Stale runs by what this sweep does about them.
+
+    Attributes:
+        to_ask: the runs to cancel.
+        deferred: runs that an earlier sweep left open, and that are not asked for in this one.
+        set_aside: how many are asked for no more.
+    """
+
+    to_ask: list[Target]
+    deferred: list[Cancellation]
+    set_aside: int
+
+
+@dataclass(slots=True)
+class Sweep:
+    """What the batches of one sweep share.
+
+    Attributes:
+        client: an open client.
+        journal: where intents and records are kept.
+        spare: says why no cancel may go out for a run as just read, None where one may.
+        stop: once set, no further cancel goes out.
+        named: whether somebody named the runs: then each is asked for, whatever earlier sweeps know of it.
+        raises_alarms: whether this sweep alarms a person about what has been pending for long.
+        runs_a_record: how many runs share a record.
+        concurrency: how many runs are between their check and their cancel at once.
+        confirm_seconds: how long to wait for an accepted cancel to take.
+        clock, sleep, now: the clocks, for tests.
+    """
+
+    client: ExtendClient
+    journal: Journal
+    spare: Callable[[Run, Target], str | None]
+    stop: Stop = field(default_factory=Stop)
+    named: bool = False
+    raises_alarms: bool = False
+    runs_a_record: int = 1
+    concurrency: int = 8
+    confirm_seconds: float = 60
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    _slots: asyncio.Semaphore = field(init=False)
+    _recorder: Recorder = field(init=False)
+    _recovery: Recovery = field(init=False)
+    _asked: dict[str, PendingCancel | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._slots = asyncio.Semaphore(self.concurrency)
+        self._recorder = Recorder(self.journal, self.stop)
+        self._recovery = Recovery(
+            self.client,
+            self.journal,
+            self._recorder,
+            self.stop,
+            self._slots,
+            raises_alarms=self.raises_alarms,
+            now=self.now,
+        )
+
+    async def recover(self, own_runs: set[str] | None = None) -> list[Cancellation]:
+        """Record what has ended of the runs that earlier sweeps left open.
+
+        Args:
+            own_runs: only these runs, and only what an earlier attempt of this very flow or task run left.
+
+        Raises RecordError when Prefect cannot be asked, and the account's errors (wrong key, no credits).
+        """
+        return await self._recovery.begin(own_runs)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether `recover` has left something for `recover_more`."""
+        return self._recovery.has_more
+
+    async def recover_more(self, seconds: float) -> list[Cancellation]:
+        """The same for what `recover` did not get to, for so many seconds; raises the same."""
+        return await self._recovery.go_on(seconds)
+
+    async def finish(self) -> None:
+        """Write down what this sweep reports of earlier ones, and complete what could not be completed before."""
+        if self.raises_alarms:
+            await self._recovery.remember_alarms()
+        await self._recorder.finish()
+
+    @property
+    def pending(self) -> list[PendingCancel]:
+        """Runs that earlier sweeps left open and that have not ended by now, oldest first."""
+        found = self._recovery.pending | self._asked
+        open_ = [each for run_id, each in found.items() if each is not None and run_id not in self._recovery.ended]
+        return worth_reporting(open_)
+
+    @property
+    def open_elsewhere(self) -> OpenElsewhere | None:
+        """Open intents that this account cannot read; None where there are none."""
+        return self._recovery.open_elsewhere()
+
+    @property
+    def unrecorded(self) -> int:
+        """How many runs ended in this sweep whose record could not be written."""
+        return len(self._recorder.unrecorded - self._recovery.pending.keys())
+
+    def divide(self, targets: Sequence[Target]) -> Division:
+        """Tell the runs to cancel from those that an earlier sweep left open and that must wait."""
+        to_ask: list[Target] = []
+        deferred: list[Cancellation] = []
+        set_aside = 0
+        for target in targets:
+            known = self._recovery.pending.get(target.run_id)
+            unread = target.run_id in self._recovery.unread
+            if known is None or target.run_id in self._recovery.ended or (may_ask(known) and not unread):
+                to_ask.append(target)
+            elif known.set_aside and not known.is_news:
+                set_aside += 1
+            else:
+                never_read = unread and known.outcome is None
+                deferred.append(target.cancellation(Outcome.DEFERRED, NOT_READ if never_read else why_deferred(known)))
+        return Division(to_ask, deferred, set_aside)
+
+    async def cancel_batch(self, targets: Sequence[Target]) -> list[Cancellation]:
+        """Cancel these runs and record how each ended; never raises for what happens to one of them."""
+        done = {target.run_id: ended for target in targets if (ended := self._ended_before(target)) is not None}
+        if fresh := [target for target in targets if target.run_id not in done]:
+            done |= {each.run_id: each for each in await self._cancel_fresh(fresh)}
+        return [done[target.run_id] for target in targets]
+
+    def _ended_before(self, target: Target) -> Cancellation | None:
+        """What to say of a run that ended before: a listing may lag behind, and a person may name it."""
+        ended = self._recovery.ended.get(target.run_id)
+        if ended is None or self.named:
+            return ended
+        return target.cancellation(Outcome.SPARED, ENDED_BEFORE).model_copy(update={"record": ended.record})
+
+    async def _cancel_fresh(self, targets: Sequence[Target]) -> list[Cancellation]:
+        if (reason := self.stop.reason) is not None:
+            return [target.cancellation(Outcome.DEFERRED, reason) for target in targets]
+        try:
+            intent = await self.journal.log([target.run_id for target in targets])
+            contested = await self.journal.contested(intent)
+            adopted = await self._recovery.adopt(intent)
+        except RecordError as error:
+            reason = f"nothing more was cancelled, because it could not be written down first: {error}"
+            self.stop.set(reason, error)
+            return [target.cancellation(Outcome.DEFERRED, reason) for target in targets]
+        shelf = Shelf(self._recorder, intent, self.runs_a_record)
+        results = await asyncio.gather(*(self._one(target, shelf, contested) for target in targets))
+        await shelf.flush()
+        still_open = {
+            each.cancellation.run_id: self._still_open(each, adopted)
+            for each in results
+            if self._is_open(each, adopted, contested)
+        }
+        # One that no earlier sweep has reported is this sweep's own news.
+        self._asked |= {
+            run_id: still_open.get(run_id) for run_id, before in adopted.items() if before.outcome is not None
+        }
+        for run_id in adopted:
+            self._recovery.pending.pop(run_id, None)
+        await self._recorder.complete(
+            intent, {run_id: each.model_copy(update={"is_news": False}) for run_id, each in still_open.items()}
+        )
+        records = shelf.records
+        return [each.recorded_in(records.get(each.cancellation.run_id, each.cancellation.record)) for each in results]
+
+    async def _one(self, target: Target, shelf: Shelf, contested: set[str]) -> Settled:
+        if target.run_id in contested:
+            return Settled(target.cancellation(Outcome.DEFERRED, HANDLED))
+        await self._recorder.room()
+        try:
+            settled = await cancel_one(
+                self.client,
+                self.journal.scope.kind,
+                target,
+                spare=self.spare,
+                stop=self.stop,
+                slot=self._slots,
+                confirm_seconds=self.confirm_seconds,
+                clock=self.clock,
+                sleep=self.sleep,
+            )
+        except Exception as error:
+            # One bad run never stops the sweep; a cancel of it may have been sent, so its intent stays open.
+            logger.exception("Unexpected failure with run %s", target.run_id)
+            reason = f"unexpected {type(error).__name__}; see the log"
+            return Settled(
+                Cancellation(run_id=target.run_id, outcome=Outcome.ERROR, reason=reason), open=True, attempts=1
+            )
+        if settled.final is None:
+            return settled
+        await shelf.put(Settled(settled.cancellation, settled.final.without_document()))
+        # The object is let go as soon as it is recorded, for memory's sake.
+        return Settled(settled.cancellation, attempts=settled.attempts)
+
+    def _is_open(self, result: Settled, adopted: dict[str, PendingCancel], contested: set[str]) -> bool:
+        """Whether a later sweep has to read the run again."""
+        run_id, outcome = result.cancellation.run_id, result.cancellation.outcome
+        if run_id in contested:
+            return False
+        if result.open or run_id in self._recorder.unrecorded:
+            return True
+        # An earlier sweep's cancel may still take effect on a run that it left open, whatever became of ours.
+        if run_id in adopted and not outcome.is_end:
+            return True
+        # What the whole account meets is no fault of this run.
+        of_the_account = not result.attempts and isinstance(self.stop.error, ACCOUNT_ERRORS)
+        return outcome.needs_attention and not of_the_account
+
+    def _still_open(self, result: Settled, adopted: dict[str, PendingCancel]) -> PendingCancel:
+        cancellation = result.cancellation
+        before = adopted.get(cancellation.run_id)
+        if before is not None and cancellation.outcome in (Outcome.DEFERRED, Outcome.SPARED):
+            return before
+        reported = before if before is not None and before.outcome is not None else None
+        return after_attempt(cancellation, result.attempts, reported, self.now())

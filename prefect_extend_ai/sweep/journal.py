@@ -1,0 +1,143 @@
+"""What a sweep writes down, so that nothing it cancelled can be lost: a write-ahead log of cancels.
+
+Before the first cancel of a batch its cancel intent is durable: these runs are about to be cancelled. The intent is
+completed once the final object of each is recorded. A process that dies in between leaves it pending, and the next
+sweep of the same kind finds it, reads each run, and records what has ended.
+
+`Journal` is the protocol; `prefect_extend_ai.prefect_io.journal` keeps it in Prefect's artifacts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from prefect_extend_ai.report import Cancellation, PendingCancel
+from prefect_extend_ai.runs import Run, RunKind
+
+__all__ = ["CancelIntent", "Journal", "Recorded", "Scope"]
+
+LONGEST_UNKNOWN = timedelta(minutes=45)
+"""How long a sweep may last whose intent does not say until when."""
+
+
+class Scope(BaseModel):
+    """Where a sweep looks for runs, as its settings spell it. Several spellings may name one account."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: RunKind
+    api_url: str
+    workspace_id: str | None = None
+
+    @property
+    def slug(self) -> str:
+        """The scope as part of an artifact's key: the kind, and the workspace where one is named.
+
+        Keys are lower case, and ids may differ by case alone, hence the hash.
+        """
+        if self.workspace_id is None:
+            return self.kind.value
+        readable = re.sub(r"[^a-z0-9]+", "-", self.workspace_id.lower()).strip("-")[:40]
+        return f"{self.kind}-{readable}-{hashlib.sha256(self.workspace_id.encode()).hexdigest()[:6]}"
+
+
+class CancelIntent(BaseModel):
+    """Runs that are about to be cancelled, or were and have not ended: ids and facts, nothing of what the runs hold.
+
+    Attributes:
+        run_ids: the runs that are still open.
+        known: how the sweep that ended left each of them; a run that is missing here was open when a process died.
+        opened_at: when it was logged, by the clock of the machine that logged it.
+        looked_at: when a later sweep last read its runs without changing the intent otherwise.
+        until: when the sweep that logged it has ended, whatever befell it; None in older entries.
+        host: the machine that logged it.
+        rule: what selected the runs, in words.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: UUID
+    scope: Scope
+    run_ids: list[str]
+    known: dict[str, PendingCancel] = Field(default={})
+    opened_at: datetime
+    looked_at: datetime | None = None
+    until: datetime | None = None
+    host: str | None = None
+    flow_run_id: UUID | None = None
+    task_run_id: UUID | None = None
+    rule: str = ""
+
+    def lasts_until(self) -> datetime:
+        """When the sweep that logged it is over for certain."""
+        return self.until or self.opened_at + LONGEST_UNKNOWN
+
+    def narrowed(self, still_open: Mapping[str, PendingCancel | None], looked_at: datetime | None) -> CancelIntent:
+        """The same intent for these runs only, with what is known of each."""
+        known = {run_id: pending for run_id, pending in still_open.items() if pending is not None}
+        return self.model_copy(update={"run_ids": list(still_open), "known": known, "looked_at": looked_at})
+
+
+class Recorded(BaseModel):
+    """Where a final object is recorded, and how the run had ended; None in records of older versions."""
+
+    model_config = ConfigDict(frozen=True)
+
+    artifact_id: UUID
+    outcome: str | None = None
+
+
+class Journal(Protocol):
+    """Where the cancel intents and records of one scope are kept.
+
+    Every method raises RecordError when it could not do its work.
+    """
+
+    scope: Scope
+
+    @property
+    def is_second_attempt(self) -> bool:
+        """Whether the flow run or task run of this journal was started before (Prefect's `retries`)."""
+
+    def owns(self, intent: CancelIntent) -> bool:
+        """Whether an attempt of this very flow run or task run logged the intent."""
+
+    async def recorded_earlier(self) -> dict[str, Recorded]:
+        """Which runs an earlier attempt of this very flow run or task run has recorded."""
+
+    async def log(self, run_ids: Sequence[str]) -> CancelIntent:
+        """Write ahead; when this returns, the intent survives the death of this process."""
+
+    async def contested(self, intent: CancelIntent) -> set[str]:
+        """Those of its runs that an older intent of another sweep names which may still be at work."""
+
+    async def record(self, intent: CancelIntent, finals: Sequence[tuple[Run, Cancellation]]) -> UUID:
+        """Keep these final objects, whole, in an artifact of their own; its id."""
+
+    async def recorded(self, intent: CancelIntent) -> dict[str, Recorded]:
+        """Which of the intent's runs have their final object recorded, and where."""
+
+    async def complete(
+        self,
+        intent: CancelIntent,
+        still_open: Mapping[str, PendingCancel | None],
+        *,
+        looked_at: datetime | None = None,
+    ) -> CancelIntent:
+        """Complete the intent, or leave it open for these runs only, with what is known of each."""
+
+    async def pending(self) -> list[CancelIntent]:
+        """Intents of this kind that sweeps left open, oldest first, whatever their scope.
+
+        None of a sweep that is still at work, or may be.
+        """
+
+    async def is_writable(self) -> bool:
+        """Whether a small artifact can be written: a record that cannot be is then at fault itself."""

@@ -1,0 +1,349 @@
+"""Finish what earlier sweeps left pending: read each run again, and record how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from prefect_extend_ai.cancellation import ACCOUNT_ERRORS, Settled
+from prefect_extend_ai.client import ExtendClient
+from prefect_extend_ai.errors import (
+    ExtendAuthError,
+    ExtendError,
+    ExtendNotFoundError,
+    ExtendPermissionError,
+    ExtendUsageBlockedError,
+)
+from prefect_extend_ai.report import Cancellation, OpenElsewhere, Outcome, PendingCancel
+from prefect_extend_ai.runs import Run
+from prefect_extend_ai.steps import ended
+from prefect_extend_ai.stop import GivenUp, Stop, unless
+from prefect_extend_ai.sweep.journal import CancelIntent, Journal, Recorded
+from prefect_extend_ai.sweep.pending import at_sweep, interrupted
+from prefect_extend_ai.sweep.recorder import Recorder, Shelf
+
+__all__ = ["FIRST_RUNS", "Recovery"]
+
+logger = logging.getLogger(__name__)
+
+FIRST_RUNS = 200
+"""How many open runs are read before the sweep looks for stale ones, the newest first; the rest is read after it."""
+
+CHUNK = 50
+"""Runs that are read before what has ended among them is recorded."""
+
+CHUNK_BYTES = 16_000_000
+"""Characters of final objects after which a chunk ends early."""
+
+RECORD_TOGETHER = 50
+"""Runs that share a record, where an intent left more than so many to be recorded."""
+
+PROBES = 3
+"""How many runs of another scope's intent are tried before it is taken to be another account's."""
+
+MISSING_PATIENCE = timedelta(days=30)
+"""For how long a run that is not found keeps its intent open: without a workspace in the credentials, an intent may be
+another workspace's, whose own sweep will find the run."""
+
+
+@dataclass(slots=True)
+class Recovery:
+    """What one sweep does about the intents that earlier ones left open.
+
+    Attributes:
+        client: an open client.
+        journal: where intents and records are kept.
+        recorder: writes them.
+        stop: once set, no further run is read.
+        slots: held while a run is read.
+        raises_alarms: whether this sweep alarms a person about what has been pending for long.
+        now: gives the time, for how long something has been pending.
+        pending: what is known of every run that is still open, as this sweep found it.
+        unread: open runs that this sweep could not read, or has not read yet.
+        ended: open runs that had ended, and are recorded: how, and where.
+        elsewhere: intents that this account cannot read.
+    """
+
+    client: ExtendClient
+    journal: Journal
+    recorder: Recorder
+    stop: Stop
+    slots: AbstractAsyncContextManager[object]
+    raises_alarms: bool = True
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    pending: dict[str, PendingCancel] = field(default_factory=dict)
+    unread: set[str] = field(default_factory=set)
+    ended: dict[str, Cancellation] = field(default_factory=dict)
+    elsewhere: list[CancelIntent] = field(default_factory=list)
+    _left: dict[UUID, CancelIntent] = field(default_factory=dict)
+    _later: list[CancelIntent] = field(default_factory=list)
+    _adopting: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def begin(self, own_runs: set[str] | None = None) -> list[Cancellation]:
+        """Read the newest open runs, and record what has ended of them.
+
+        Args:
+            own_runs: only these runs, and only what an earlier attempt of this very flow or task run left.
+
+        Raises RecordError when Prefect cannot be asked, and the account's errors (wrong key, no credits).
+        """
+        earlier = await self.journal.recorded_earlier()
+        self.ended = {run_id: _recorded_before(run_id, where) for run_id, where in earlier.items()}
+        first: list[CancelIntent] = []
+        claimed: set[str] = set()
+        # The newest intent keeps a run that several name, so that it is recorded once.
+        for found in reversed(await self._open_intents(own_runs)):
+            once = [run_id for run_id in found.run_ids if run_id not in claimed]
+            intent = found if len(once) == len(found.run_ids) else await self._keep(found, once)
+            if once and (not claimed or len(claimed) + len(once) <= FIRST_RUNS):
+                first.append(intent)
+            elif once:
+                self._later.append(intent)
+            claimed.update(once)
+        for intent in self._later:
+            self.unread.update(intent.run_ids)
+            self.pending |= {run_id: _before(intent, run_id) for run_id in intent.run_ids}
+        return [each for intent in first for each in await self._recover(intent)]
+
+    async def _open_intents(self, own_runs: set[str] | None) -> list[CancelIntent]:
+        if own_runs is None:
+            return await self.journal.pending()
+        if not self.journal.is_second_attempt:
+            return []
+        return [each for each in await self.journal.pending() if self.journal.owns(each) and own_runs & {*each.run_ids}]
+
+    @property
+    def has_more(self) -> bool:
+        """Whether `begin` has left something for `go_on`."""
+        return bool(self._later)
+
+    async def go_on(self, seconds: float) -> list[Cancellation]:
+        """Read the open runs that `begin` left, those first that were read the longest ago, for so many seconds.
+
+        Raises what `begin` raises.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        found: list[Cancellation] = []
+        for intent in sorted(self._later, key=lambda each: each.looked_at or each.opened_at):
+            if loop.time() >= deadline or self.stop.reason is not None:
+                break
+            self.unread.difference_update(intent.run_ids)
+            found += await self._recover(intent, tell_when=True)
+        return found
+
+    async def adopt(self, intent: CancelIntent) -> dict[str, PendingCancel]:
+        """Runs of this new intent that earlier ones left open stand in it alone from here on; what is known of them."""
+        adopted: dict[str, PendingCancel] = {}
+        # One batch after another: each narrows what the one before it has left.
+        async with self._adopting:
+            for left in list(self._left.values()):
+                ours = set(left.run_ids).intersection(intent.run_ids)
+                if ours:
+                    adopted |= {run_id: self.pending.get(run_id) or _before(left, run_id) for run_id in ours}
+                    await self._keep(left, [run_id for run_id in left.run_ids if run_id not in ours])
+        return adopted
+
+    async def remember_alarms(self) -> None:
+        """Write down which alarms this sweep has raised, so that no other raises them again."""
+        for left in list(self._left.values()):
+            if any(self.pending[run_id].is_news for run_id in left.run_ids if run_id in self.pending):
+                await self.recorder.complete(left, {run_id: self._to_keep(left, run_id) for run_id in left.run_ids})
+
+    def open_elsewhere(self) -> OpenElsewhere | None:
+        """What is open of accounts that this one cannot read; None where nothing is."""
+        if not self.elsewhere:
+            return None
+        runs = {run_id for intent in self.elsewhere for run_id in intent.run_ids}
+        since = min(intent.opened_at for intent in self.elsewhere)
+        return OpenElsewhere(intents=len(self.elsewhere), runs=len(runs), since=since)
+
+    async def _recover(self, intent: CancelIntent, *, tell_when: bool = False) -> list[Cancellation]:
+        recorded = await self.journal.recorded(intent)
+        self.ended |= {run_id: _recorded_before(run_id, where) for run_id, where in recorded.items()}
+        missing = [run_id for run_id in intent.run_ids if run_id not in recorded]
+        if missing and intent.scope != self.journal.scope and not await self._is_ours(missing):
+            self.elsewhere.append(intent)
+            return []
+        recovered: list[Cancellation] = []
+        open_: list[str] = []
+        left = intent
+        while missing and self.stop.reason is None:
+            ended, kept, missing = await self._read_chunk(intent, missing)
+            open_ += kept
+            if ended:
+                done, left = await self._record(intent, ended, [*open_, *missing])
+                recovered += done
+        self._raise_account_error()
+        for run_id in missing:
+            self.pending[run_id] = at_sweep(_before(intent, run_id), self.now(), None, alarm=False)
+        self.unread.update(missing)
+        open_ += missing
+        if set(open_) != set(left.run_ids):
+            await self._keep(intent, open_)
+        elif open_:
+            self._left[intent.id] = left
+            if tell_when:
+                await self._keep(intent, open_, looked_at=self.now())
+        return recovered
+
+    async def _is_ours(self, run_ids: Sequence[str]) -> bool:
+        """Whether this account can read an intent that was logged under another address or workspace."""
+        for run_id in run_ids[:PROBES]:
+            try:
+                await self._get(run_id)
+            except (ExtendNotFoundError, ExtendPermissionError):
+                continue
+            except (ExtendError, GivenUp):
+                return False
+            return True
+        return False
+
+    async def _read_chunk(
+        self, intent: CancelIntent, missing: Sequence[str]
+    ) -> tuple[list[Settled], list[str], list[str]]:
+        """Read some of these runs: those that have ended, those that stay open, and those that are still to be read."""
+        ended: list[Settled] = []
+        kept: list[str] = []
+        size, place = 0, 0
+        while place < min(CHUNK, len(missing)) and size < CHUNK_BYTES and self.stop.reason is None:
+            await self.recorder.room()
+            some = missing[place : place + 10]
+            place += len(some)
+            for run_id, found in zip(
+                some, await asyncio.gather(*(self._read(intent, each) for each in some)), strict=True
+            ):
+                if isinstance(found, Settled):
+                    ended.append(found)
+                    size += len(found.final.text) if found.final else 0
+                elif found is not None:
+                    self.pending[run_id] = found
+                    kept.append(run_id)
+        return ended, kept, list(missing[place:])
+
+    async def _record(
+        self, intent: CancelIntent, ended: Sequence[Settled], others: Iterable[str]
+    ) -> tuple[list[Cancellation], CancelIntent]:
+        """Record ended runs under an intent of this sweep's own, so that no other at the same time does so too."""
+        own = await self.journal.log([each.cancellation.run_id for each in ended])
+        contested = await self.journal.contested(own)
+        left = await self._keep(intent, others)
+        shelf = Shelf(self.recorder, own, 1 if len(intent.run_ids) <= CHUNK else RECORD_TOGETHER)
+        for each in ended:
+            if each.cancellation.run_id not in contested:
+                await shelf.put(each)
+        await shelf.flush()
+        done = [
+            each.recorded_in(shelf.records[run_id])
+            for each in ended
+            if (run_id := each.cancellation.run_id) in shelf.records
+        ]
+        self.ended |= {each.run_id: each for each in done}
+        unrecorded = {
+            each.cancellation.run_id: _unrecorded(intent, each.cancellation)
+            for each in ended
+            if each.cancellation.run_id in self.recorder.unrecorded
+        }
+        for run_id, pending in unrecorded.items():
+            if _before(intent, run_id).outcome is not None:
+                self.pending[run_id] = at_sweep(pending, self.now(), pending.status, alarm=self.raises_alarms)
+        await self.recorder.complete(own, unrecorded)
+        if unrecorded:
+            self._left[own.id] = own.narrowed(unrecorded, None)
+        return done, left
+
+    async def _read(self, intent: CancelIntent, run_id: str) -> Settled | PendingCancel | None:
+        """How a run of an open intent ended; what is known of it where it has not; None where it is gone for good."""
+        before = _before(intent, run_id)
+        now = self.now()
+        try:
+            run = await self._get(run_id)
+        except ExtendNotFoundError:
+            gone = before.model_copy(update={"outcome": before.outcome or Outcome.NOT_FOUND})
+            return None if now - intent.opened_at > MISSING_PATIENCE else at_sweep(gone, now, None, alarm=False)
+        except (ExtendAuthError, ExtendUsageBlockedError) as error:  # a 403 may be about this run alone
+            self.stop.set(f"the sweep was stopped by an error: {error}", error)
+        except GivenUp:
+            pass
+        except ExtendError as error:
+            logger.warning("Run %s of an earlier sweep could not be read, and stays open: %s", run_id, error)
+        else:
+            if run.is_terminal:
+                return Settled(_how_it_ended(run, before), run.without_document())
+            return at_sweep(before, now, run.status, alarm=self.raises_alarms)
+        self.unread.add(run_id)
+        return at_sweep(before, now, None, alarm=self.raises_alarms and self.stop.reason is None)
+
+    async def _get(self, run_id: str) -> Run:
+        async with self.slots:
+            if self.stop.reason is not None:
+                raise GivenUp
+            reading = self.client.get_run(run_id, self.journal.scope.kind)
+            return await unless(lambda: self.stop.reason is not None, reading)
+
+    def _raise_account_error(self) -> None:
+        if isinstance(self.stop.error, ACCOUNT_ERRORS):
+            raise self.stop.error
+
+    async def _keep(
+        self, intent: CancelIntent, run_ids: Iterable[str], looked_at: datetime | None = None
+    ) -> CancelIntent:
+        """Narrow an intent to these runs, or complete it where there are none."""
+        still_open = {run_id: intent.known.get(run_id) for run_id in run_ids}
+        # One that was logged under another address or workspace is this scope's from here on.
+        ours = intent.model_copy(update={"scope": self.journal.scope})
+        kept = await self.journal.complete(ours, still_open, looked_at=looked_at)
+        self._left.pop(intent.id, None)
+        if still_open:
+            self._left[kept.id] = kept
+        return kept
+
+    def _to_keep(self, intent: CancelIntent, run_id: str) -> PendingCancel | None:
+        found = self.pending.get(run_id)
+        return intent.known.get(run_id) if found is None else found.model_copy(update={"is_news": False})
+
+
+def _before(intent: CancelIntent, run_id: str) -> PendingCancel:
+    return intent.known.get(run_id) or interrupted(run_id, intent.opened_at)
+
+
+def _unrecorded(intent: CancelIntent, cancellation: Cancellation) -> PendingCancel:
+    before = _before(intent, cancellation.run_id)
+    return before.model_copy(update={"outcome": cancellation.outcome, "status": cancellation.status})
+
+
+def _recorded_before(run_id: str, where: Recorded) -> Cancellation:
+    outcome = Outcome(where.outcome) if where.outcome in list(Outcome) else Outcome.CANCELLED
+    reason = "recorded by an earlier sweep, or an earlier attempt of this one"
+    return Cancellation(run_id=run_id, outcome=outcome, reason=reason, record=where.artifact_id)
+
+
+def _how_it_ended(run: Run, before: PendingCancel) -> Cancellation:
+    """The outcome of a run that has ended since, and what of it is known for certain."""
+    outcome = ended(run, ours=before.attempts != 0)
+    since = f"{before.since:%Y-%m-%d %H:%M} UTC"
+    if outcome is Outcome.ALREADY_CANCELLED:
+        reason = f"cancelled by somebody else: an earlier sweep could send no cancel for it (since {since})"
+    elif outcome is Outcome.FINISHED_FIRST:
+        reason = f"ended as {run.status} although an earlier sweep was to cancel it (since {since})"
+    elif before.attempts is None:
+        reason = (
+            f"{run.status} now. A sweep was about to cancel it at {since} and was interrupted: whether its cancel was "
+            "sent, or somebody else cancelled the run, is not known"
+        )
+    else:
+        sent = f"{before.attempts} cancel{'s' if before.attempts != 1 else ''}"
+        reason = f"{run.status} now, after {sent} of earlier sweeps, the first at {since}"
+    return Cancellation(
+        run_id=run.id,
+        outcome=outcome,
+        reason=reason,
+        status=run.status,
+        dashboard_url=run.dashboard_url,
+        request_ids=before.request_ids,
+    )
