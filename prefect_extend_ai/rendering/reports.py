@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
-from prefect_extend_ai.rendering.inert import address, escape, fence, link, unmarked, visible
+from prefect_extend_ai.rendering.inert import address, escape, link, unmarked
+from prefect_extend_ai.rendering.pending import FOR_THE_VENDOR, pending_section, vendor_note
 from prefect_extend_ai.rendering.picture import draw_picture
 from prefect_extend_ai.rendering.words import age, instant, plain, table
 from prefect_extend_ai.report import Cancellation, Outcome, SweepReport
@@ -16,8 +17,6 @@ __all__ = ["report_page", "report_table"]
 TABLE_ROWS = 5000
 TABLE_CHARACTERS = 900_000
 """Bounds of the table artifact: with a key its data is copied into an event, and an event takes 1.5 MB at most."""
-NOTE_RUNS = 50
-"""How many runs the note for the vendor names."""
 
 RecordUrl = Callable[[UUID], str]
 
@@ -27,8 +26,6 @@ _ADVICE = {
     Outcome.REFUSED: "Extend refuses the cancel although the run is still in progress. Send the note below.",
     Outcome.ERROR: "It could not be found out what became of the run. Mend what the reason says, and sweep again.",
 }
-_FOR_THE_VENDOR = (Outcome.UNCONFIRMED, Outcome.REFUSED)
-"""Outcomes of runs that were asked to be cancelled, and are not."""
 REASONS = 10
 """How many reasons, and runs of one, stand among the next steps: the table's column for them is narrow."""
 
@@ -55,6 +52,7 @@ def report_page(
         _mark(report),
         _context(report, flow_run_url),
         _next_steps(report),
+        pending_section(report),
         f"### Numbers\n\n{table(['What', 'Runs', 'Of'], _numbers(report), number='Runs')}"
         if report.looked_at is not None or report.listed or report.selected
         else "",
@@ -88,16 +86,17 @@ def report_table(report: SweepReport, record_url: RecordUrl) -> list[dict[str, s
 
 def _mark(report: SweepReport) -> str:
     if report.refusal is not None:
-        return "⚠️ **A person is needed:** a guard refused this sweep, and nothing was cancelled."
-    urgent = sum(count for outcome, count in report.counts.items() if outcome.needs_attention)
-    if urgent:
-        which = "1 run is" if urgent == 1 else f"{urgent:,} runs are"
-        return f"⚠️ **A person is needed:** {which} not cancelled for certain."
+        return "⚠️ **Action required:** a guard refused this sweep, and nothing was cancelled."
+    if news := len(report.news):
+        which = "1 run" if news == 1 else f"{news:,} runs"
+        return f"⚠️ **Action required:** {which} may still be in progress."
     if report.needs_attention:
-        return "⚠️ **A person is needed:** see what to do next."
+        return "⚠️ **Action required:** see what to do next."
     if report.limit_minutes is None and (missing := report.counts[Outcome.NOT_FOUND]):
         return f"**Look at the ids:** {missing:,} of {report.selected:,} not found in this workspace."
-    return "✓ **Nobody is needed.**"
+    if report.still_pending:
+        return "✓ **No action required.** What is pending was reported by an earlier sweep."
+    return "✓ **No action required.**"
 
 
 def _context(report: SweepReport, flow_run_url: str | None) -> str:
@@ -121,6 +120,10 @@ def _numbers(report: SweepReport) -> Iterable[Sequence[str]]:
     for outcome in Outcome:
         if ended := report.counts.get(outcome):
             yield plain(outcome), f"{ended:,}", f"{report.selected:,} selected"
+    if going_on := sum(not each.set_aside for each in report.pending):
+        yield "pending from earlier sweeps", f"{going_on:,}", ""
+    if set_aside := sum(each.set_aside for each in report.pending):
+        yield "set aside", f"{set_aside:,}", ""
     if report.settled:
         yield "recorded for earlier, interrupted sweeps", f"{report.settled:,}", ""
 
@@ -169,12 +172,17 @@ def _next_steps(report: SweepReport) -> str:
     if report.unrecorded:
         runs = "1 run" if report.unrecorded == 1 else f"{report.unrecorded:,} runs"
         steps.append(f"- **not recorded**: {runs} that ended. The log says why; the next sweep tries again.")
+    if lasting := sum(each.is_news for each in report.pending):
+        runs = "1 run" if lasting == 1 else f"{lasting:,} runs"
+        steps.append(
+            f"- **still pending**: {runs} of earlier sweeps. Send the note under *Pending from earlier sweeps*."
+        )
     for outcome, words in _ADVICE.items():
         of_these = [each for each in report.cancellations if each.outcome is outcome]
         if of_these:
             steps += [f"- **{plain(outcome)}**: {words}", *_reasons(of_these)]
-    asked_for = [each for each in report.cancellations if each.outcome in _FOR_THE_VENDOR]
-    note = fence(_vendor_note(report, asked_for), "text") if asked_for else ""
+    asked_for = [each for each in report.cancellations if each.outcome in FOR_THE_VENDOR]
+    note = vendor_note(report, asked_for) if asked_for else ""
     return "\n\n".join(part for part in ["### What to do next", "\n".join(steps), note] if part)
 
 
@@ -188,34 +196,6 @@ def _reasons(cancellations: list[Cancellation]) -> Iterable[str]:
         yield f"  - {shown}{more}: {escape(reason, 300)}"
     if len(ids) > REASONS:
         yield f"  - and {len(ids) - REASONS:,} more reasons, in the table below"
-
-
-def _vendor_note(report: SweepReport, urgent: list[Cancellation]) -> str:
-    lines = [
-        f"Subject: {report.kind} runs that stay in progress after a cancel",
-        "",
-        "Hello Extend support,",
-        "",
-        f"we asked for these {report.kind} runs to be cancelled",
-        f"(POST {report.kind.path}/ID/cancel), and they did not end.",
-        "Please look into them, and tell us when they are cancelled.",
-        "",
-        f"Workspace: {visible(report.workspace_id or 'the one of our API key')}",
-        f"Time: {instant(report.looked_at) or 'unknown'}",
-        "",
-    ]
-    for each in urgent[:NOTE_RUNS]:
-        requests = ", ".join(visible(request, 80) for request in each.request_ids[:5]) or "none known"
-        status = visible(each.status or "unknown", 40)
-        since = f", {age(each.age_minutes)} without a change" if each.age_minutes is not None else ""
-        lines += [
-            f"- {visible(each.run_id)}",
-            f"  {plain(each.outcome)}, status {status}{since}",
-            f"  request ids: {requests}",
-        ]
-    if len(urgent) > NOTE_RUNS:
-        lines.append(f"- and {len(urgent) - NOTE_RUNS:,} more")
-    return "\n".join(lines)
 
 
 def _urgent_first(cancellations: Iterable[Cancellation]) -> list[Cancellation]:

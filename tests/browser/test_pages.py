@@ -19,7 +19,7 @@ def links(page, within: str = "body") -> list[str]:
 def test_the_report_says_what_happened_shows_it_and_leads_on(ui, stage, version: str):
     page = ui.open_artifact(stage.latest("extend-sweep-classify"), version=version)
     expect(page.get_by_role("heading", name=HEADLINE)).to_be_visible()
-    expect(page.get_by_text("Nobody is needed.", exact=True)).to_be_visible()
+    expect(page.get_by_text("No action required.", exact=True)).to_be_visible()
     expect(page.get_by_role("table")).to_have_count(2)
     numbers, runs = page.get_by_role("table").all()
     expect(numbers.get_by_role("row", name="selected 13")).to_be_visible()

@@ -468,7 +468,7 @@ def test_a_report_begins_with_what_happened_and_whether_a_person_is_needed():
     report = report_of([cancellation(), cancellation(Outcome.FINISHED_FIRST)])
     first, mark = page_of(report).split("\n\n")[:2]
     assert first == f"## {report.headline}"
-    assert "Nobody is needed" in mark
+    assert "No action required" in mark
     assert "What to do next" not in page_of(report)
 
 
@@ -481,8 +481,8 @@ def test_a_report_begins_with_what_happened_and_whether_a_person_is_needed():
 def test_a_report_says_that_nobody_is_needed_where_that_is_so_and_nowhere_else(outcomes, facts):
     report = report_of([cancellation(outcome) for outcome in outcomes], **facts)
     page = page_of(report)
-    assert ("Nobody is needed" in page) == (not report.needs_attention)
-    assert ("A person is needed" in page) == report.needs_attention
+    assert ("No action required" in page) == (not report.needs_attention)
+    assert ("Action required:" in page) == report.needs_attention
     assert ("### What to do next\n\n- " in page) == report.needs_attention
 
 
@@ -493,7 +493,7 @@ STILL_THERE = (Outcome.UNCONFIRMED, Outcome.REFUSED)
 @pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if outcome.needs_attention])
 def test_a_report_with_an_open_end_says_what_to_do_and_why(outcome):
     page = page_of(report_of([cancellation(outcome, reason="Because of this."), cancellation()]))
-    assert "A person is needed" in page.split("\n\n")[1]
+    assert "Action required:" in page.split("\n\n")[1]
     _, _, steps = page.partition("### What to do next")
     assert "- clr_Xy5: Because of this." in steps.partition("###")[0]
 
