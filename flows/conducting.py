@@ -91,7 +91,7 @@ async def conduct(
                     sweep, journal, report, choose, policy=policy, rule=rule, rules=rules, events_last=events_last
                 )
                 # Ended by the signal, a flow run that somebody cancelled would be Crashed first, and raise alarms.
-                stopping.done = stopping.received and await journal.is_being_cancelled()
+                stopping.done = stopping.received and await journal.flow_runs.is_being_cancelled(journal.flow_run_id)
                 return Cancelled(message=done.headline) if stopping.done else _end(done, sweep.stop.error)
     except ExtendError as error:
         done = report.model_copy(update={"trouble": str(error)})

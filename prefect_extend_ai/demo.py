@@ -33,7 +33,7 @@ from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError, SweepFailed
 from prefect_extend_ai.flows import cancel_runs, cancel_stale_runs
 from prefect_extend_ai.local_prefect import LocalPrefect, run_local_prefect
-from prefect_extend_ai.prefect_io.journal import record_url
+from prefect_extend_ai.prefect_io import record_url
 from prefect_extend_ai.rendering.words import age
 from prefect_extend_ai.report import Cancellation, SweepReport
 from prefect_extend_ai.sandbox import API_KEY, Served, World, serve

@@ -1,76 +1,54 @@
-"""The journal in Prefect's artifacts: cancel intents with a key, records without one.
+"""The journal in Prefect's artifacts.
 
 A pending intent is an artifact of type json under its scope's key; completing it writes a markdown version of the same
-key and deletes the pending one. So one key tells the history of what was announced, one filtered read finds what is
-pending, and completed intents are never read again.
-
-A record has no key, because Prefect copies a keyed artifact into its event feed, and a run object is people's
-documents. Which runs a record holds is in the artifact's metadata, out of reach of anything a document says.
+key and deletes the pending one. So one key tells the history of what was announced, and one filtered read finds what is
+pending.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import itertools
+import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
 from prefect import runtime
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import (
     ArtifactFilter,
-    ArtifactFilterFlowRunId,
     ArtifactFilterKey,
-    ArtifactFilterTaskRunId,
     ArtifactFilterType,
 )
 from prefect.client.schemas.objects import Artifact
 from prefect.client.schemas.sorting import ArtifactSort
-from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.utilities.urls import url_for
 
 from prefect_extend_ai.credentials import ExtendCredentials
-from prefect_extend_ai.errors import RecordError, RecordRefusedError
+from prefect_extend_ai.errors import RecordError
+from prefect_extend_ai.prefect_io.artifacts import ArtifactStore
+from prefect_extend_ai.prefect_io.flow_runs import FlowRuns
 from prefect_extend_ai.prefect_io.liveness import HOST, sweep_is_alive, sweep_lock
-from prefect_extend_ai.prefect_io.resends import Sends, ask_again_soon, counting, note_response, note_send
-from prefect_extend_ai.rendering import escape, link, part_pages, record_page, record_title, shared_record_page
-from prefect_extend_ai.rendering.records import PART
+from prefect_extend_ai.prefect_io.records import find_records, write_record
+from prefect_extend_ai.prefect_io.resends import ask_again_soon, note_response, note_send
+from prefect_extend_ai.rendering import escape, link
 from prefect_extend_ai.report import Cancellation, PendingCancel
 from prefect_extend_ai.runs import Run, RunKind
 from prefect_extend_ai.sweep.journal import CancelIntent, Recorded, Scope
 
-__all__ = ["PrefectJournal", "prefect_journal", "record_url"]
+__all__ = ["PrefectJournal", "prefect_journal"]
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-INTENT_META = "extend_note"
-RUN_META = "extend_run_"
-OUTCOME_META = "extend_outcome_"
-PART_META = "extend_part_of"
-WRITE_META = "extend_write"
-"""Metadata of artifacts: the intent that a record belongs to, its runs and how they ended, the run that it is a part
-of, and a mark of each write's own, by which an artifact that was created twice is found."""
-
-REFUSALS = (400, 413, 422)
-"""Statuses that say that sending the same again is of no use."""
-LATE_DELETES = 60.0
-"""Seconds for which deletes under way are waited for at the end."""
-DELETE_PAUSES = (0.5, 2, 5, 10)
-"""Seconds between the tries of one delete."""
-PAGE = 200
-"""Artifacts in one read: Prefect's own limit."""
-RECORDS_PAGE = 25
-"""Records in one read: Prefect sends them whole, and each may hold a megabyte."""
+RECORDED_META = "extend_recorded"
+"""Metadata: the runs whose final object a completed intent has recorded."""
 BATCH_LASTS = timedelta(minutes=10)
 """How long the runs of one intent are at work at most, beside the time to confirm a cancel."""
+
+RECENT = timedelta(hours=1)
+"""How far back a sweep looks for what others have recorded at the same time; none lasts longer by default."""
 
 _at_work: set[UUID] = set()
 """Intents that a sweep in this process is at work on."""
@@ -120,20 +98,16 @@ class PrefectJournal:
         rule: str = "",
         lasts: timedelta = BATCH_LASTS,
     ) -> None:
-        self.client = client
+        self.store = ArtifactStore(client)
+        self.flow_runs = FlowRuns(self.store)
         self.scope = scope
         self.flow_run_id = flow_run_id
         self.task_run_id = task_run_id
         self.rule = rule
         self._lasts = lasts
         self._artifacts: dict[UUID, UUID] = {}
-        self._deletes: set[asyncio.Task[None]] = set()
         self._logged: set[UUID] = set()
         self._recorded: dict[UUID | None, dict[UUID, dict[str, Recorded]]] = {}
-        self._ended: dict[UUID, bool] = {}
-        # One write after another: four at once can block a server on SQLite for the minute that Prefect's client waits,
-        # after which it sends them all again.
-        self._writing = asyncio.Lock()
 
     @property
     def is_second_attempt(self) -> bool:
@@ -178,113 +152,68 @@ class PrefectJournal:
 
     async def record(self, intent: CancelIntent, finals: Sequence[tuple[Run, Cancellation]]) -> UUID:
         """Keep these final objects in one artifact, or a large one in several. Raises RecordError when that fails."""
-        runs = [run for run, _ in finals]
-        alone = len(finals) == 1
-        # In a thread: a large document takes its time, and other runs' requests have theirs to keep.
-        page = await asyncio.to_thread(lambda: record_page(*finals[0]) if alone else shared_record_page(list(finals)))
-        title = record_title(runs[0]) if alone else f"Final objects of {len(runs)} {runs[0].kind} runs"
-        held = {
-            name: value
-            for place, (run, cancellation) in enumerate(finals)
-            for name, value in (
-                (f"{RUN_META}{place}", run.id),
-                (f"{OUTCOME_META}{place}", cancellation.outcome.value),
-            )
-        }
-        try:
-            return await self._write_page(intent, title, page, held)
-        except RecordRefusedError:
-            if not alone or len(page) <= PART:
-                raise
-        logger.warning("Prefect does not take run %s in one artifact, so it is recorded in several.", runs[0].id)
-        pages = await asyncio.to_thread(lambda: list(part_pages(runs[0])))
-        parts = [
-            await self._write_page(intent, f"Part {place} of {len(pages)}: {title}", page, {PART_META: runs[0].id})
-            for place, page in enumerate(pages, start=1)
-        ]
-        # Last, for it is what says that the run is recorded.
-        whole = record_page(*finals[0], [_part_link(part) for part in parts])
-        return await self._write_page(intent, title, whole, held)
-
-    async def _write_page(self, intent: CancelIntent, title: str, page: str, metadata: dict[str, str]) -> UUID:
-        artifact = await self.write(
-            type="markdown",
-            description=title,
-            data=page,
-            metadata_={INTENT_META: str(intent.id)} | metadata,
-            flow_run_id=intent.flow_run_id,
-            task_run_id=intent.task_run_id,
-        )
-        return artifact.id
+        return await write_record(self.store, intent, finals)
 
     async def recorded(self, intent: CancelIntent) -> dict[str, Recorded]:
         """Which of the intent's runs are recorded, by what the records' metadata say."""
         owner = intent.flow_run_id or intent.task_run_id
         # Nobody records for a sweep that is over: its records need no second read.
         if owner == self._owner or owner not in self._recorded:
-            self._recorded[owner] = await self._records_of(intent.flow_run_id, intent.task_run_id)
+            self._recorded[owner] = await find_records(self.store, intent.flow_run_id, intent.task_run_id)
         return self._recorded[owner].get(intent.id, {})
+
+    async def recorded_elsewhere(self, intent: CancelIntent) -> set[str]:
+        """Those of its runs that another sweep has recorded within the last hour."""
+        since = datetime.now(UTC) - RECENT
+        found = {run_id for _, other in await self._all_pending() for run_id in other.recorded}
+        completed = ArtifactFilter(key=self._keys(), type=ArtifactFilterType(any_=["markdown"]))
+        async for artifact in self.store.read(completed, sort=ArtifactSort.CREATED_DESC):
+            if artifact.created is None or artifact.created < since:
+                break
+            with contextlib.suppress(ValueError):
+                found.update(json.loads((artifact.metadata_ or {}).get(RECORDED_META, "[]")))
+        return found.intersection(intent.run_ids)
 
     async def recorded_earlier(self) -> dict[str, Recorded]:
         """What an earlier attempt of this very flow run or task run has recorded."""
         if not self.is_second_attempt:
             return {}
-        found = await self._records_of(self.flow_run_id, self.task_run_id)
+        found = await find_records(self.store, self.flow_run_id, self.task_run_id)
         return {run_id: where for of_intent in found.values() for run_id, where in of_intent.items()}
-
-    async def _records_of(self, flow_run_id: UUID | None, task_run_id: UUID | None) -> dict[UUID, dict[str, Recorded]]:
-        owner = (
-            {"flow_run_id": ArtifactFilterFlowRunId(any_=[flow_run_id])}
-            if flow_run_id
-            else {"task_run_id": ArtifactFilterTaskRunId(any_=[task_run_id] if task_run_id else [])}
-        )
-        found: dict[UUID, dict[str, Recorded]] = {}
-        async for artifact in self._read(
-            ArtifactFilter(key=ArtifactFilterKey(exists_=False), **owner), page=RECORDS_PAGE
-        ):
-            metadata = artifact.metadata_ or {}
-            with contextlib.suppress(KeyError, ValueError):
-                of_intent = found.setdefault(UUID(metadata[INTENT_META]), {})
-                for name, run_id in metadata.items():
-                    if name.startswith(RUN_META):
-                        outcome = metadata.get(OUTCOME_META + name.removeprefix(RUN_META))
-                        of_intent[run_id] = Recorded(artifact_id=artifact.id, outcome=outcome)
-        return found
 
     async def complete(
         self,
         intent: CancelIntent,
         still_open: Mapping[str, PendingCancel | None],
         *,
+        recorded: Collection[str] = (),
         looked_at: datetime | None = None,
     ) -> CancelIntent:
         """Complete the intent, or narrow it. The new version is written before the old one goes."""
-        narrowed = intent.narrowed(still_open, looked_at).model_copy(update={"until": intent.opened_at})
+        narrowed = intent.narrowed(still_open, recorded, looked_at)
         before = self._artifacts.get(intent.id)
         if still_open:
             await self._write_pending(narrowed)
         else:
-            await self.write(
+            await self.store.write(
                 key=_key(intent.scope),
                 type="markdown",
                 description="Completed: the final object of each of these runs is recorded, or none was cancelled.",
                 data=_completed_page(intent),
+                metadata_={RECORDED_META: json.dumps(narrowed.recorded)},
                 flow_run_id=intent.flow_run_id,
                 task_run_id=intent.task_run_id,
             )
             self._artifacts.pop(intent.id, None)
         _at_work.discard(intent.id)
         if before is not None:
-            self._delete(before)
+            self.store.delete(before)
         return narrowed
 
     async def finish(self) -> None:
         """Wait for what is still being deleted. What is not deleted then, the next sweep deletes."""
         _at_work.difference_update(self._logged)
-        if self._deletes:
-            _, late = await asyncio.wait(self._deletes, timeout=LATE_DELETES)
-            for each in late:
-                each.cancel()
+        await self.store.finish()
 
     async def pending(self) -> list[CancelIntent]:
         """Pending intents of this kind, oldest first, whatever their scope; none of a sweep that may be at work."""
@@ -293,30 +222,26 @@ class PrefectJournal:
             if not await self._is_at_work(intent):
                 if intent.id in intents:
                     # Both versions are there where a process died between writing the narrower and deleting the wider.
-                    self._delete(self._artifacts[intent.id])
+                    self.store.delete(self._artifacts[intent.id])
                 intents[intent.id] = intent
                 self._artifacts[intent.id] = artifact.id
         return sorted(intents.values(), key=lambda intent: intent.opened_at)
+
+    async def write(self, **facts: Any) -> Artifact:
+        """Create an artifact of the flow run or task run of this journal, of these fields. Raises RecordError."""
+        return await self.store.write(flow_run_id=self.flow_run_id, task_run_id=self.task_run_id, **facts)
 
     async def is_writable(self) -> bool:
         """Whether a small artifact can be written, which is deleted again."""
         owner = {"flow_run_id": self.flow_run_id, "task_run_id": self.task_run_id}
         try:
-            probe = await self.write(type="markdown", description="Can anything be written?", data="A test.", **owner)
+            probe = await self.store.write(
+                type="markdown", description="Can anything be written?", data="A test.", **owner
+            )
         except RecordError:
             return False
-        self._delete(probe.id)
+        self.store.delete(probe.id)
         return True
-
-    async def is_being_cancelled(self) -> bool:
-        """Whether somebody has asked Prefect to cancel this flow run; no, where Prefect cannot be asked."""
-        if self.flow_run_id is None:
-            return False
-        try:
-            flow_run = await self._asked("the flow run cannot be read", self.client.read_flow_run(self.flow_run_id))
-        except (RecordError, ObjectNotFound):
-            return False
-        return flow_run.state is not None and flow_run.state.is_cancelling()
 
     @property
     def _owner(self) -> UUID | None:
@@ -331,24 +256,15 @@ class PrefectJournal:
         if intent.host in (None, HOST):
             return sweep_is_alive(owner)
         # Of another machine only Prefect and the time tell.
-        return datetime.now(UTC) < intent.lasts_until() and not await self._has_ended(intent.flow_run_id)
+        return datetime.now(UTC) < intent.lasts_until() and not await self.flow_runs.has_ended(intent.flow_run_id)
 
-    async def _has_ended(self, flow_run_id: UUID | None) -> bool:
-        if flow_run_id is None:
-            return False
-        if flow_run_id not in self._ended:
-            try:
-                run = await self._asked("a flow run cannot be read", self.client.read_flow_run(flow_run_id))
-                self._ended[flow_run_id] = run.state is not None and run.state.is_final()
-            except ObjectNotFound:
-                self._ended[flow_run_id] = True
-        return self._ended[flow_run_id]
+    def _keys(self) -> ArtifactFilterKey:
+        return ArtifactFilterKey(like_=f"extend-write-ahead-{self.scope.kind}%")
 
     async def _all_pending(self) -> list[tuple[Artifact, CancelIntent]]:
         """Every pending intent of this kind, of whatever scope."""
-        keys = ArtifactFilterKey(like_=f"{_key_of(self.scope.kind)}%")
         found: list[tuple[Artifact, CancelIntent]] = []
-        async for artifact in self._read(ArtifactFilter(key=keys, type=ArtifactFilterType(any_=["json"]))):
+        async for artifact in self.store.read(ArtifactFilter(key=self._keys(), type=ArtifactFilterType(any_=["json"]))):
             try:
                 data = artifact.data
                 intent = (
@@ -363,29 +279,8 @@ class PrefectJournal:
                 found.append((artifact, intent))
         return found
 
-    def _delete(self, artifact_id: UUID) -> None:
-        """Delete an artifact that has a successor, meanwhile: nothing has to wait for it."""
-        delete = asyncio.create_task(self._make_gone(artifact_id))
-        self._deletes.add(delete)
-        delete.add_done_callback(self._deletes.discard)
-
-    async def _make_gone(self, artifact_id: UUID) -> None:
-        for pause in (*DELETE_PAUSES, None):
-            try:
-                async with self._writing:
-                    await self.client.delete_artifact(artifact_id)
-            except ObjectNotFound:
-                pass  # by a sweep at the same time, or by a delete whose answer was lost
-            except (httpx.HTTPError, PrefectException, OSError) as error:
-                if pause is None:
-                    logger.warning("An intent could not be deleted; the next sweep does: %s", _first_line(error))
-                    return
-                await asyncio.sleep(pause)
-                continue
-            return
-
     async def _write_pending(self, intent: CancelIntent) -> None:
-        artifact = await self.write(
+        artifact = await self.store.write(
             key=_key(intent.scope),
             type="json",
             description="Write-ahead: these runs are about to be cancelled. The next sweep recovers what is left open.",
@@ -394,77 +289,6 @@ class PrefectJournal:
             task_run_id=intent.task_run_id,
         )
         self._artifacts[intent.id] = artifact.id
-
-    async def write(self, **facts: Any) -> Artifact:
-        """Create an artifact of these fields, once. Raises RecordError when Prefect does not take it."""
-        mark = uuid4().hex
-        facts["metadata_"] = (facts.get("metadata_") or {}) | {WRITE_META: mark}
-        async with self._writing:
-            with counting() as sends:
-                creating = self.client.create_artifact(ArtifactCreate(**facts))
-                artifact = await self._asked("nothing can be recorded", creating)
-        if sends.may_be_double:
-            await self._delete_doubles(artifact, mark, sends)
-        return artifact
-
-    async def _delete_doubles(self, kept: Artifact, mark: str, sends: Sends) -> None:
-        """Prefect's client sends a request again whose answer was lost: delete what that created before."""
-        since = (kept.created or datetime.now(UTC)) - sends.lasted() - timedelta(seconds=10)
-        wanted = ArtifactFilter(
-            key=ArtifactFilterKey(any_=[kept.key]) if kept.key else ArtifactFilterKey(exists_=False),
-            flow_run_id=ArtifactFilterFlowRunId(any_=[kept.flow_run_id]) if kept.flow_run_id else None,
-        )
-        try:
-            async for artifact in self._read(wanted, page=RECORDS_PAGE, sort=ArtifactSort.CREATED_DESC):
-                if artifact.created is None or artifact.created < since:
-                    return
-                if artifact.id != kept.id and (artifact.metadata_ or {}).get(WRITE_META) == mark:
-                    self._delete(artifact.id)
-        except RecordError as error:
-            logger.warning("Whether artifact %s was created twice cannot be looked up: %s", kept.id, error)
-
-    async def _read(
-        self, wanted: ArtifactFilter, page: int = PAGE, sort: ArtifactSort = ArtifactSort.ID_DESC
-    ) -> AsyncIterator[Artifact]:
-        for offset in itertools.count(step=page):
-            asked = self.client.read_artifacts(artifact_filter=wanted, sort=sort, limit=page, offset=offset)
-            artifacts = await self._asked("records cannot be read", asked)
-            for artifact in artifacts:
-                yield artifact
-            if len(artifacts) < page:
-                return
-
-    async def _asked(self, otherwise: str, request: Awaitable[T]) -> T:
-        kind = RecordError
-        try:
-            return await request
-        except ObjectNotFound:
-            raise
-        except (httpx.HTTPError, PrefectException, OSError, ValueError) as error:
-            why = _first_line(error)
-            if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in REFUSALS:
-                kind = RecordRefusedError
-        raise kind(f"Prefect's API at {self.client.api_url} failed, so {otherwise} ({why}): look whether it is up")
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
-
-
-def record_url(artifact_id: UUID) -> str:
-    """Where people look at an artifact in the Prefect UI; empty where Prefect names no UI."""
-    # Prefect makes no addresses of artifacts (tried on 3.8.8), so its address of a flow run tells where the UI is.
-    path = f"/runs/flow-run/{artifact_id}"
-    flow_run_url = url_for("flow-run", obj_id=artifact_id) or ""
-    return flow_run_url.replace(path, f"/artifacts/artifact/{artifact_id}") if flow_run_url.endswith(path) else ""
-
-
-def _part_link(artifact_id: UUID) -> str:
-    return link(f"artifact {artifact_id}", record_url(artifact_id))
-
-
-def _key_of(kind: RunKind) -> str:
-    return f"extend-write-ahead-{kind}"
 
 
 def _key(scope: Scope) -> str:

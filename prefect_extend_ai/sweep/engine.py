@@ -7,10 +7,11 @@ between any two of them leaves an intent from which the next sweep finds everyth
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from prefect_extend_ai.cancellation import ACCOUNT_ERRORS, Settled, cancel_one
@@ -20,42 +21,19 @@ from prefect_extend_ai.report import Cancellation, OpenElsewhere, Outcome, Pendi
 from prefect_extend_ai.runs import Run
 from prefect_extend_ai.stop import Stop
 from prefect_extend_ai.survey import Target
-from prefect_extend_ai.sweep.journal import Journal
+from prefect_extend_ai.sweep.journal import CancelIntent, Journal
 from prefect_extend_ai.sweep.pending import after_attempt, may_ask, why_deferred, worth_reporting
 from prefect_extend_ai.sweep.recorder import Recorder, Shelf
 from prefect_extend_ai.sweep.recovery import Recovery
 
-__all__ = ["ONE_RECORD_EACH", "Division", "Sweep", "batches", "runs_a_record"]
+__all__ = ["Division", "Sweep"]
 
 logger = logging.getLogger(__name__)
 
-ONE_RECORD_EACH = 200
-"""Up to so many runs in a sweep, each has a record of its own; beyond, the runs of a batch share one."""
-
-BATCH = 50
-"""Runs in a batch: what one intent announces."""
-
-SHARED_BATCH = 200
-"""Runs in a batch where they share records: each batch costs Prefect three writes beside them, whatever its size."""
-
-SHARED_RECORD = 50
-"""Runs that share a record at least: more pages would cost more time, and longer ones are hard to read."""
-
 HANDLED = "another sweep is handling it"
 ENDED_BEFORE = "it had ended, and was recorded as this sweep began"
+RECORDED_ELSEWHERE = "another sweep has cancelled or found it, and recorded it, at the same time"
 NOT_READ = "an earlier sweep left it open, and it is read again after this sweep's cancels"
-
-
-def runs_a_record(runs: int) -> int:
-    """How many runs share a record in a sweep of so many, so that it never writes more than about ONE_RECORD_EACH."""
-    return 1 if runs <= ONE_RECORD_EACH else max(SHARED_RECORD, -(-runs // (ONE_RECORD_EACH - BATCH)))
-
-
-def batches(targets: Sequence[Target]) -> Iterator[Sequence[Target]]:
-    """Cut the targets into batches, whole records each."""
-    shared = runs_a_record(len(targets))
-    size = BATCH if shared == 1 else shared * max(1, SHARED_BATCH // shared)
-    return (targets[start : start + size] for start in range(0, len(targets), size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +93,7 @@ class Sweep:
             self.journal,
             self._recorder,
             self.stop,
-            self._slots,
+            self._slot,
             raises_alarms=self.raises_alarms,
             now=self.now,
         )
@@ -150,7 +128,7 @@ class Sweep:
         """Runs that earlier sweeps left open and that have not ended by now, oldest first."""
         found = self._recovery.pending | self._asked
         open_ = [each for run_id, each in found.items() if each is not None and run_id not in self._recovery.ended]
-        return worth_reporting(open_)
+        return worth_reporting(open_, self.now())
 
     @property
     def open_elsewhere(self) -> OpenElsewhere | None:
@@ -206,6 +184,7 @@ class Sweep:
             return [target.cancellation(Outcome.DEFERRED, reason) for target in targets]
         shelf = Shelf(self._recorder, intent, self.runs_a_record)
         results = await asyncio.gather(*(self._one(target, shelf, contested) for target in targets))
+        results = await self._record_untouched(intent, shelf, results)
         await shelf.flush()
         still_open = {
             each.cancellation.run_id: self._still_open(each, adopted)
@@ -219,15 +198,23 @@ class Sweep:
         for run_id in adopted:
             self._recovery.pending.pop(run_id, None)
         await self._recorder.complete(
-            intent, {run_id: each.model_copy(update={"is_news": False}) for run_id, each in still_open.items()}
+            intent,
+            {run_id: each.model_copy(update={"is_news": False}) for run_id, each in still_open.items()},
+            shelf.records,
         )
         records = shelf.records
         return [each.recorded_in(records.get(each.cancellation.run_id, each.cancellation.record)) for each in results]
 
+    @contextlib.asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """One of the places for runs that are being read, once few enough final objects wait for their record."""
+        async with self._slots:
+            await self._recorder.room()
+            yield
+
     async def _one(self, target: Target, shelf: Shelf, contested: set[str]) -> Settled:
         if target.run_id in contested:
             return Settled(target.cancellation(Outcome.DEFERRED, HANDLED))
-        await self._recorder.room()
         try:
             settled = await cancel_one(
                 self.client,
@@ -235,7 +222,7 @@ class Sweep:
                 target,
                 spare=self.spare,
                 stop=self.stop,
-                slot=self._slots,
+                slot=self._slot(),
                 confirm_seconds=self.confirm_seconds,
                 clock=self.clock,
                 sleep=self.sleep,
@@ -249,9 +236,32 @@ class Sweep:
             )
         if settled.final is None:
             return settled
-        await shelf.put(Settled(settled.cancellation, settled.final.without_document()))
+        settled = replace(settled, final=settled.final.without_document())
+        if not settled.attempts:
+            return settled
+        await shelf.put(settled)
         # The object is let go as soon as it is recorded, for memory's sake.
         return Settled(settled.cancellation, attempts=settled.attempts)
+
+    async def _record_untouched(self, intent: CancelIntent, shelf: Shelf, results: Sequence[Settled]) -> list[Settled]:
+        """Record runs that had ended before any cancel of ours, but for those that another sweep has recorded."""
+        untouched = [each for each in results if each.final is not None]
+        if not untouched:
+            return list(results)
+        try:
+            elsewhere = await self.journal.recorded_elsewhere(intent)
+        except RecordError as error:
+            logger.warning("Whether another sweep has recorded these runs cannot be looked up: %s", error)
+            elsewhere = set()
+        told: dict[str, Settled] = {}
+        for each in untouched:
+            run_id = each.cancellation.run_id
+            if run_id in elsewhere:
+                told[run_id] = Settled(each.cancellation.model_copy(update={"reason": RECORDED_ELSEWHERE}))
+            else:
+                await shelf.put(each)
+                told[run_id] = Settled(each.cancellation)
+        return [told.get(each.cancellation.run_id, each) for each in results]
 
     def _is_open(self, result: Settled, adopted: dict[str, PendingCancel], contested: set[str]) -> bool:
         """Whether a later sweep has to read the run again."""
@@ -264,7 +274,7 @@ class Sweep:
         if run_id in adopted and not outcome.is_end:
             return True
         # What the whole account meets is no fault of this run.
-        of_the_account = not result.attempts and isinstance(self.stop.error, ACCOUNT_ERRORS)
+        of_the_account = outcome is Outcome.ERROR and isinstance(self.stop.error, ACCOUNT_ERRORS)
         return outcome.needs_attention and not of_the_account
 
     def _still_open(self, result: Settled, adopted: dict[str, PendingCancel]) -> PendingCancel:

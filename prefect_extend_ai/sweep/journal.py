@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
@@ -53,6 +53,7 @@ class CancelIntent(BaseModel):
 
     Attributes:
         run_ids: the runs that are still open.
+        recorded: the others, of those whose final object is recorded.
         known: how the sweep that ended left each of them; a run that is missing here was open when a process died.
         opened_at: when it was logged, by the clock of the machine that logged it.
         looked_at: when a later sweep last read its runs without changing the intent otherwise.
@@ -66,6 +67,7 @@ class CancelIntent(BaseModel):
     id: UUID
     scope: Scope
     run_ids: list[str]
+    recorded: list[str] = Field(default=[])
     known: dict[str, PendingCancel] = Field(default={})
     opened_at: datetime
     looked_at: datetime | None = None
@@ -79,10 +81,21 @@ class CancelIntent(BaseModel):
         """When the sweep that logged it is over for certain."""
         return self.until or self.opened_at + LONGEST_UNKNOWN
 
-    def narrowed(self, still_open: Mapping[str, PendingCancel | None], looked_at: datetime | None) -> CancelIntent:
-        """The same intent for these runs only, with what is known of each."""
-        known = {run_id: pending for run_id, pending in still_open.items() if pending is not None}
-        return self.model_copy(update={"run_ids": list(still_open), "known": known, "looked_at": looked_at})
+    def narrowed(
+        self,
+        still_open: Mapping[str, PendingCancel | None],
+        recorded: Collection[str] = (),
+        looked_at: datetime | None = None,
+    ) -> CancelIntent:
+        """The same intent for these runs only, with what is known of each; its sweep is no more at work on them."""
+        changed = {
+            "run_ids": list(still_open),
+            "known": {run_id: pending for run_id, pending in still_open.items() if pending is not None},
+            "recorded": list(dict.fromkeys([*self.recorded, *recorded])),
+            "looked_at": looked_at,
+            "until": self.opened_at,
+        }
+        return self.model_copy(update=changed)
 
 
 class Recorded(BaseModel):
@@ -129,9 +142,20 @@ class Journal(Protocol):
         intent: CancelIntent,
         still_open: Mapping[str, PendingCancel | None],
         *,
+        recorded: Collection[str] = (),
         looked_at: datetime | None = None,
     ) -> CancelIntent:
-        """Complete the intent, or leave it open for these runs only, with what is known of each."""
+        """Complete the intent, or leave it open for these runs only, with what is known of each.
+
+        Args:
+            intent: the intent.
+            still_open: the runs that stay open.
+            recorded: runs whose final object is recorded.
+            looked_at: when these runs were read.
+        """
+
+    async def recorded_elsewhere(self, intent: CancelIntent) -> set[str]:
+        """Those of its runs that another sweep has recorded within the last hour."""
 
     async def pending(self) -> list[CancelIntent]:
         """Intents of this kind that sweeps left open, oldest first, whatever their scope.

@@ -93,8 +93,10 @@ def after_attempt(
     )
 
 
-def worth_reporting(pending: Iterable[PendingCancel]) -> list[PendingCancel]:
-    """What a report lists as pending, oldest first: not those that were not found, which nobody can do anything for."""
-    return sorted(
-        (each for each in pending if each.outcome is not Outcome.NOT_FOUND), key=lambda each: (each.since, each.run_id)
-    )
+def worth_reporting(pending: Iterable[PendingCancel], now: datetime) -> list[PendingCancel]:
+    """What a report lists as pending, oldest first.
+
+    A run that is not found is listed for a day: it may be found again, and nobody can do anything for it.
+    """
+    listed = [each for each in pending if each.outcome is not Outcome.NOT_FOUND or now - each.since < ALARMS[-1]]
+    return sorted(listed, key=lambda each: (each.since, each.run_id))

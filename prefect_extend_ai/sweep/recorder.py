@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -59,7 +59,7 @@ class Recorder:
         self._waiting = 0
         self._room = asyncio.Event()
         self._room.set()
-        self._late: dict[UUID, tuple[CancelIntent, Mapping[str, PendingCancel | None]]] = {}
+        self._late: dict[UUID, tuple[CancelIntent, Mapping[str, PendingCancel | None], Collection[str]]] = {}
 
     async def room(self) -> None:
         """Return once few enough final objects wait for their record to read another."""
@@ -76,21 +76,23 @@ class Recorder:
         finally:
             self._wait_for(-sum(map(_size, finals)))
 
-    async def complete(self, intent: CancelIntent, still_open: Mapping[str, PendingCancel | None]) -> None:
+    async def complete(
+        self, intent: CancelIntent, still_open: Mapping[str, PendingCancel | None], recorded: Collection[str] = ()
+    ) -> None:
         """Complete an intent, or leave it open for these runs. What fails is tried again by `finish`."""
         try:
             async with asyncio.timeout(self._seconds()):
-                await self.journal.complete(intent, still_open)
+                await self.journal.complete(intent, still_open, recorded=recorded)
             self._late.pop(intent.id, None)
         except (RecordError, TimeoutError) as error:
-            self._late[intent.id] = (intent, still_open)
+            self._late[intent.id] = (intent, still_open, recorded)
             why = str(error) or "Prefect did not answer in time"
             logger.warning("The intent of a batch could not be completed, and will be at the end: %s", why)
 
     async def finish(self) -> None:
         """Complete what could not be completed before. Harmless where it fails: the next sweep finds the records."""
-        for intent, still_open in list(self._late.values()):
-            await self.complete(intent, still_open)
+        for late in list(self._late.values()):
+            await self.complete(*late)
 
     async def _record(self, intent: CancelIntent, finals: Sequence[Settled]) -> dict[str, UUID]:
         left = [each for each in finals if each.final is not None]

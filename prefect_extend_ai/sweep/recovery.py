@@ -21,11 +21,11 @@ from prefect_extend_ai.errors import (
 )
 from prefect_extend_ai.report import Cancellation, OpenElsewhere, Outcome, PendingCancel
 from prefect_extend_ai.runs import Run
-from prefect_extend_ai.steps import ended
 from prefect_extend_ai.stop import GivenUp, Stop, unless
-from prefect_extend_ai.sweep.journal import CancelIntent, Journal, Recorded
-from prefect_extend_ai.sweep.pending import at_sweep, interrupted
+from prefect_extend_ai.sweep.journal import CancelIntent, Journal
+from prefect_extend_ai.sweep.pending import at_sweep
 from prefect_extend_ai.sweep.recorder import Recorder, Shelf
+from prefect_extend_ai.sweep.recovered import how_it_ended, known_of, recorded_before, unrecorded
 
 __all__ = ["FIRST_RUNS", "Recovery"]
 
@@ -60,7 +60,7 @@ class Recovery:
         journal: where intents and records are kept.
         recorder: writes them.
         stop: once set, no further run is read.
-        slots: held while a run is read.
+        slot: held while a run is read.
         raises_alarms: whether this sweep alarms a person about what has been pending for long.
         now: gives the time, for how long something has been pending.
         pending: what is known of every run that is still open, as this sweep found it.
@@ -73,7 +73,7 @@ class Recovery:
     journal: Journal
     recorder: Recorder
     stop: Stop
-    slots: AbstractAsyncContextManager[object]
+    slot: Callable[[], AbstractAsyncContextManager[object]]
     raises_alarms: bool = True
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     pending: dict[str, PendingCancel] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class Recovery:
         Raises RecordError when Prefect cannot be asked, and the account's errors (wrong key, no credits).
         """
         earlier = await self.journal.recorded_earlier()
-        self.ended = {run_id: _recorded_before(run_id, where) for run_id, where in earlier.items()}
+        self.ended = {run_id: recorded_before(run_id, where) for run_id, where in earlier.items()}
         first: list[CancelIntent] = []
         claimed: set[str] = set()
         # The newest intent keeps a run that several name, so that it is recorded once.
@@ -107,7 +107,7 @@ class Recovery:
             claimed.update(once)
         for intent in self._later:
             self.unread.update(intent.run_ids)
-            self.pending |= {run_id: _before(intent, run_id) for run_id in intent.run_ids}
+            self.pending |= {run_id: known_of(intent, run_id) for run_id in intent.run_ids}
         return [each for intent in first for each in await self._recover(intent)]
 
     async def _open_intents(self, own_runs: set[str] | None) -> list[CancelIntent]:
@@ -145,7 +145,7 @@ class Recovery:
             for left in list(self._left.values()):
                 ours = set(left.run_ids).intersection(intent.run_ids)
                 if ours:
-                    adopted |= {run_id: self.pending.get(run_id) or _before(left, run_id) for run_id in ours}
+                    adopted |= {run_id: self.pending.get(run_id) or known_of(left, run_id) for run_id in ours}
                     await self._keep(left, [run_id for run_id in left.run_ids if run_id not in ours])
         return adopted
 
@@ -164,8 +164,9 @@ class Recovery:
         return OpenElsewhere(intents=len(self.elsewhere), runs=len(runs), since=since)
 
     async def _recover(self, intent: CancelIntent, *, tell_when: bool = False) -> list[Cancellation]:
-        recorded = await self.journal.recorded(intent)
-        self.ended |= {run_id: _recorded_before(run_id, where) for run_id, where in recorded.items()}
+        found = await self.journal.recorded(intent)
+        recorded = {run_id: found[run_id] for run_id in intent.run_ids if run_id in found}
+        self.ended |= {run_id: recorded_before(run_id, where) for run_id, where in recorded.items()}
         missing = [run_id for run_id in intent.run_ids if run_id not in recorded]
         if missing and intent.scope != self.journal.scope and not await self._is_ours(missing):
             self.elsewhere.append(intent)
@@ -181,7 +182,7 @@ class Recovery:
                 recovered += done
         self._raise_account_error()
         for run_id in missing:
-            self.pending[run_id] = at_sweep(_before(intent, run_id), self.now(), None, alarm=False)
+            self.pending[run_id] = at_sweep(known_of(intent, run_id), self.now(), None, alarm=False)
         self.unread.update(missing)
         open_ += missing
         if set(open_) != set(left.run_ids):
@@ -212,7 +213,6 @@ class Recovery:
         kept: list[str] = []
         size, place = 0, 0
         while place < min(CHUNK, len(missing)) and size < CHUNK_BYTES and self.stop.reason is None:
-            await self.recorder.room()
             some = missing[place : place + 10]
             place += len(some)
             for run_id, found in zip(
@@ -231,7 +231,7 @@ class Recovery:
     ) -> tuple[list[Cancellation], CancelIntent]:
         """Record ended runs under an intent of this sweep's own, so that no other at the same time does so too."""
         own = await self.journal.log([each.cancellation.run_id for each in ended])
-        contested = await self.journal.contested(own)
+        contested = await self.journal.contested(own) | await self.journal.recorded_elsewhere(own)
         left = await self._keep(intent, others)
         shelf = Shelf(self.recorder, own, 1 if len(intent.run_ids) <= CHUNK else RECORD_TOGETHER)
         for each in ended:
@@ -244,22 +244,22 @@ class Recovery:
             if (run_id := each.cancellation.run_id) in shelf.records
         ]
         self.ended |= {each.run_id: each for each in done}
-        unrecorded = {
-            each.cancellation.run_id: _unrecorded(intent, each.cancellation)
+        left_out = {
+            each.cancellation.run_id: unrecorded(intent, each.cancellation)
             for each in ended
             if each.cancellation.run_id in self.recorder.unrecorded
         }
-        for run_id, pending in unrecorded.items():
-            if _before(intent, run_id).outcome is not None:
+        for run_id, pending in left_out.items():
+            if known_of(intent, run_id).outcome is not None:
                 self.pending[run_id] = at_sweep(pending, self.now(), pending.status, alarm=self.raises_alarms)
-        await self.recorder.complete(own, unrecorded)
-        if unrecorded:
-            self._left[own.id] = own.narrowed(unrecorded, None)
+        await self.recorder.complete(own, left_out, shelf.records)
+        if left_out:
+            self._left[own.id] = own.narrowed(left_out, shelf.records)
         return done, left
 
     async def _read(self, intent: CancelIntent, run_id: str) -> Settled | PendingCancel | None:
         """How a run of an open intent ended; what is known of it where it has not; None where it is gone for good."""
-        before = _before(intent, run_id)
+        before = known_of(intent, run_id)
         now = self.now()
         try:
             run = await self._get(run_id)
@@ -274,13 +274,13 @@ class Recovery:
             logger.warning("Run %s of an earlier sweep could not be read, and stays open: %s", run_id, error)
         else:
             if run.is_terminal:
-                return Settled(_how_it_ended(run, before), run.without_document())
+                return Settled(how_it_ended(run, before), run.without_document())
             return at_sweep(before, now, run.status, alarm=self.raises_alarms)
         self.unread.add(run_id)
         return at_sweep(before, now, None, alarm=self.raises_alarms and self.stop.reason is None)
 
     async def _get(self, run_id: str) -> Run:
-        async with self.slots:
+        async with self.slot():
             if self.stop.reason is not None:
                 raise GivenUp
             reading = self.client.get_run(run_id, self.journal.scope.kind)
@@ -306,44 +306,3 @@ class Recovery:
     def _to_keep(self, intent: CancelIntent, run_id: str) -> PendingCancel | None:
         found = self.pending.get(run_id)
         return intent.known.get(run_id) if found is None else found.model_copy(update={"is_news": False})
-
-
-def _before(intent: CancelIntent, run_id: str) -> PendingCancel:
-    return intent.known.get(run_id) or interrupted(run_id, intent.opened_at)
-
-
-def _unrecorded(intent: CancelIntent, cancellation: Cancellation) -> PendingCancel:
-    before = _before(intent, cancellation.run_id)
-    return before.model_copy(update={"outcome": cancellation.outcome, "status": cancellation.status})
-
-
-def _recorded_before(run_id: str, where: Recorded) -> Cancellation:
-    outcome = Outcome(where.outcome) if where.outcome in list(Outcome) else Outcome.CANCELLED
-    reason = "recorded by an earlier sweep, or an earlier attempt of this one"
-    return Cancellation(run_id=run_id, outcome=outcome, reason=reason, record=where.artifact_id)
-
-
-def _how_it_ended(run: Run, before: PendingCancel) -> Cancellation:
-    """The outcome of a run that has ended since, and what of it is known for certain."""
-    outcome = ended(run, ours=before.attempts != 0)
-    since = f"{before.since:%Y-%m-%d %H:%M} UTC"
-    if outcome is Outcome.ALREADY_CANCELLED:
-        reason = f"cancelled by somebody else: an earlier sweep could send no cancel for it (since {since})"
-    elif outcome is Outcome.FINISHED_FIRST:
-        reason = f"ended as {run.status} although an earlier sweep was to cancel it (since {since})"
-    elif before.attempts is None:
-        reason = (
-            f"{run.status} now. A sweep was about to cancel it at {since} and was interrupted: whether its cancel was "
-            "sent, or somebody else cancelled the run, is not known"
-        )
-    else:
-        sent = f"{before.attempts} cancel{'s' if before.attempts != 1 else ''}"
-        reason = f"{run.status} now, after {sent} of earlier sweeps, the first at {since}"
-    return Cancellation(
-        run_id=run.id,
-        outcome=outcome,
-        reason=reason,
-        status=run.status,
-        dashboard_url=run.dashboard_url,
-        request_ids=before.request_ids,
-    )

@@ -29,7 +29,7 @@ from prefect_extend_ai.sandbox import API_KEY, WORKSPACE, Behaviour, CancelMode,
 from prefect_extend_ai.staleness import StalePolicy, why_not_stale
 from prefect_extend_ai.stop import Stop
 from prefect_extend_ai.survey import guarded_survey
-from prefect_extend_ai.sweep.engine import Sweep, batches
+from prefect_extend_ai.sweep import Sweep, batches
 from prefect_extend_ai.sweep.journal import Scope
 from prefect_extend_ai.transport import Transport
 

@@ -15,6 +15,7 @@ import pytest
 
 from prefect_extend_ai.client import Page
 from prefect_extend_ai.errors import (
+    ExtendAuthError,
     ExtendNotFoundError,
     ExtendOddAnswerError,
     ExtendRateLimitError,
@@ -37,6 +38,7 @@ ERRORS = {
     "409": ExtendRefusedError("conflict", status=409),
     "429": ExtendRateLimitError("too many", status=429),
     "404": ExtendNotFoundError("no such run", status=404),
+    "401": ExtendAuthError("wrong key", status=401),
 }
 
 
@@ -180,7 +182,7 @@ class Extend:
         return at(self.loop.time())
 
     def find(self, run_id):
-        run = self.runs[run_id]
+        run = self.runs.get(run_id) or Fake(run_id, gone=True)
         run.tick(self.loop.time())
         return None if run.gone else run
 
@@ -213,7 +215,7 @@ class Client:
         extend, name = self.extend, self.process.name
         extend.reads[name][run_id] = "nothing"
         await self.process.step()
-        known = extend.runs[run_id]
+        known = extend.runs.get(run_id) or Fake(run_id, gone=True)
         trouble = known.get_troubles.pop(0) if known.get_troubles and not extend.calm else None
         match trouble:
             case "finish":
@@ -292,6 +294,7 @@ class Prefect:
     intents: dict = field(default_factory=dict)
     records: list = field(default_factory=list)
     alive: set = field(default_factory=set)
+    completed: set = field(default_factory=set)
     one_machine: bool = True
 
     def texts(self, run_id):
@@ -312,6 +315,7 @@ class MemoryJournal:
     now: object = None
     scope: Scope = field(default_factory=lambda: Scope(kind=RunKind.CLASSIFY, api_url="https://api.extend.ai"))
     second_attempt_of: str | None = None
+    earlier: dict = field(default_factory=dict)
     lasts: timedelta = timedelta(minutes=11)
     calls: int = 0
 
@@ -378,15 +382,24 @@ class MemoryJournal:
         return await self._call(lambda: self._recorded({intent.id}))
 
     async def recorded_earlier(self):
-        return {}
+        return {run_id: Recorded.model_validate(where) for run_id, where in self.earlier.items()}
 
-    async def complete(self, intent, still_open, *, looked_at=None):
-        narrowed = intent.narrowed(still_open, looked_at).model_copy(update={"until": intent.opened_at})
+    async def recorded_elsewhere(self, intent):
+        def find():
+            open_ = {run_id for each in self.prefect.intents.values() for run_id in each.recorded}
+            return (open_ | self.prefect.completed) & set(intent.run_ids)
+
+        return await self._call(find)
+
+    async def complete(self, intent, still_open, *, recorded=(), looked_at=None):
+        narrowed = intent.narrowed(still_open, recorded, looked_at)
 
         def narrow():
             self.prefect.intents.pop(intent.id, None)
             if still_open:
                 self.prefect.intents[intent.id] = narrowed
+            else:
+                self.prefect.completed.update(narrowed.recorded)
 
         await self._call(narrow)
         return narrowed

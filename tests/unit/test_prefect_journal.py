@@ -10,7 +10,8 @@ import pytest
 from prefect.client.schemas.objects import Artifact
 
 from prefect_extend_ai.errors import RecordError, RecordRefusedError
-from prefect_extend_ai.prefect_io.journal import INTENT_META, RECORDS_PAGE, RUN_META, PrefectJournal
+from prefect_extend_ai.prefect_io import PrefectJournal
+from prefect_extend_ai.prefect_io.records import INTENT_META, RECORDS_PAGE, RUN_META
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sweep.journal import CancelIntent, Recorded, Scope
 
@@ -34,7 +35,7 @@ async def test_an_answer_that_is_no_json_means_that_nothing_is_recorded_and_may_
         with pytest.raises(RecordError, match=r"https://prefect\.example\.com/api failed") as caught:
             await asked
         assert not isinstance(caught.value, RecordRefusedError)
-    assert await journal.is_being_cancelled() is False
+    assert await journal.flow_runs.is_being_cancelled(uuid4()) is False
 
 
 @pytest.mark.parametrize("kept", [0, 1, RECORDS_PAGE, 3 * RECORDS_PAGE, 3 * RECORDS_PAGE + 1])
