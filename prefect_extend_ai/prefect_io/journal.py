@@ -250,6 +250,8 @@ class PrefectJournal:
     async def _is_at_work(self, intent: CancelIntent) -> bool:
         """Whether the sweep that logged an intent may still cancel or record its runs."""
         owner = intent.flow_run_id or intent.task_run_id
+        if owner is None:
+            return False
         if owner == self._owner:
             # Of an earlier attempt of this very run, or of a task beside this one.
             return intent.id in _at_work

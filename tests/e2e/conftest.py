@@ -190,8 +190,8 @@ class Artifacts:
     def keyed(self, key, **filters):
         return self.all(key={"any_": [key]}, **filters)
 
-    def open_notes(self, api_url, key="extend-write-ahead-classify"):
-        """Run ids of each open note of whoever sweeps this Extend."""
+    def open_intents(self, api_url, key="extend-write-ahead-classify"):
+        """Run ids of each pending intent of the sweeps of this Extend."""
         notes = [artifact["data"] for artifact in self.keyed(key, type={"any_": ["json"]})]
         return [note["run_ids"] for note in notes if note["scope"]["api_url"] == api_url]
 

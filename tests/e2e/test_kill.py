@@ -70,4 +70,4 @@ async def test_a_sweep_killed_at_this_step_loses_nothing(prefect_server, proxied
 
         assert artifacts.holds_each_once(world)
         assert report.selected == 4 - len(cancelled)
-        assert artifacts.open_notes(extend.url) == []
+        assert artifacts.open_intents(extend.url) == []

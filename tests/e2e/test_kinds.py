@@ -195,7 +195,7 @@ async def test_a_cancel_that_ends_in_a_review_is_unconfirmed_and_left_open(exten
     with pytest.raises(SweepFailed) as failed:
         await cancel_stale_runs(account, kind="workflow", policy=StalePolicy(confirm_seconds=1))
     assert failed.value.report.counts == {Outcome.UNCONFIRMED: 1}
-    assert artifacts.open_notes(account.api_url, "extend-write-ahead-workflow") == [[run_id]]
+    assert artifacts.open_intents(account.api_url, "extend-write-ahead-workflow") == [[run_id]]
 
 
 @pytest.mark.parametrize(
@@ -273,4 +273,4 @@ async def test_six_sweeps_at_once_keep_out_of_each_others_way(extend, account, a
     for report in reports:
         assert {each.run_id for each in report.cancellations} == meant[report.kind]
         assert report.counts == {Outcome.CANCELLED: 3}
-        assert artifacts.open_notes(account.api_url, f"extend-write-ahead-{report.kind}") == []
+        assert artifacts.open_intents(account.api_url, f"extend-write-ahead-{report.kind}") == []

@@ -54,7 +54,7 @@ def test_a_run_too_large_for_one_artifact_is_recorded_in_parts(prefect_server, p
         prefect.before = lambda request: 413 if len(request.body) > 1_000_000 else None
         sweep = sweeping(sandbox.url, api_url=prefect.url)
         assert sweep.wait() == 0, sweep.said
-        assert artifacts.open_notes(sandbox.url) == []
+        assert artifacts.open_intents(sandbox.url) == []
         records = artifacts.records()
         assert {run_id for run_id in world.runs if run_id in records} == {
             run_id for run_id in world.runs if world.get(run_id).status == "CANCELLED"
@@ -84,7 +84,7 @@ def test_a_prefect_that_is_busy_is_asked_again_a_moment_later(prefect_server, pr
         sweep = sweeping(sandbox.url, api_url=prefect.url)
         assert sweep.wait() == 0, sweep.said
         assert artifacts.holds_each_once(world)
-        assert artifacts.open_notes(sandbox.url) == []
+        assert artifacts.open_intents(sandbox.url) == []
     # Prefect's client left to itself would ask after 2 and 4 seconds more; this server may refuse by itself too.
     assert len(asked) >= 6
     assert all(len(times) >= 3 and times[2] - times[0] < 2 for times in asked.values())
@@ -120,7 +120,7 @@ async def test_a_prefect_lost_in_the_middle_stops_the_cancelling_and_the_next_sw
         cancelled = {entry.run_id for entry in cancels()}
         recorded = set(artifacts.records()) & cancelled
         assert len(recorded) == 2
-        (left,) = artifacts.open_notes(sandbox.url)
+        (left,) = artifacts.open_intents(sandbox.url)
         assert cancelled - recorded <= set(left)
 
         prefect.before = lambda _: None
@@ -129,7 +129,7 @@ async def test_a_prefect_lost_in_the_middle_stops_the_cancelling_and_the_next_sw
         assert report.settled == len(cancelled) - len(recorded)
         assert world.stale() == []
         assert artifacts.holds_each_once(world)
-        assert artifacts.open_notes(sandbox.url) == []
+        assert artifacts.open_intents(sandbox.url) == []
 
 
 async def test_a_report_that_cannot_be_written_is_told_of_after_what_went_wrong_before_and_in_the_sweeps_event(

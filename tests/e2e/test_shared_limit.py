@@ -34,7 +34,7 @@ def test_two_sweeps_in_two_processes_share_one_budget(make_limit, sweeping, stuc
         assert len(times) > 4 * RATE
         assert (times[-1] - times[0]).total_seconds() > 0.9 * (len(times) - RATE) / RATE - 1
         assert sandbox.world.stale(minutes=60) == []
-        assert artifacts.open_notes(sandbox.url) == []
+        assert artifacts.open_intents(sandbox.url) == []
 
 
 @pytest.mark.parametrize(

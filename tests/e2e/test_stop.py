@@ -35,7 +35,7 @@ def check_kept(sandbox, artifacts, stopped_at):
     assert max(entry.time for entry in sent).timestamp() < stopped_at + IN_HAND_SECONDS
     records = artifacts.records()
     assert all(records.get(entry.run_id) == [sandbox.world.full(entry.run_id)] for entry in sent)
-    assert artifacts.open_notes(sandbox.url) == []
+    assert artifacts.open_intents(sandbox.url) == []
 
 
 def test_sigterm_in_the_middle_of_a_sweep_stops_it_gently(sandbox, sweeping, artifacts):
