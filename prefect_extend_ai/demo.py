@@ -22,7 +22,6 @@ from prefect.client.schemas.objects import State
 from prefect.context import refresh_global_settings_context
 from prefect.logging.configuration import setup_logging
 from prefect.types.entrypoint import EntrypointType
-from prefect.utilities.urls import url_for
 from pydantic import SecretStr
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -37,6 +36,7 @@ from prefect_extend_ai.rendering.words import age
 from prefect_extend_ai.report import Cancellation, SweepReport
 from prefect_extend_ai.sandbox import API_KEY, Served, World, serve
 from prefect_extend_ai.tasks.ledger import record_url
+from prefect_extend_ai.tasks.links import url_for
 
 __all__ = ["run_demo"]
 

@@ -33,8 +33,8 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import Artifact
 from prefect.client.schemas.sorting import ArtifactSort
 from prefect.exceptions import ObjectNotFound, PrefectException
-from prefect.utilities.urls import url_for
 
+from prefect_extend_ai.addresses import without_password
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import RecordError, RecordRefusedError
 from prefect_extend_ai.ledger import Note, Scope
@@ -42,6 +42,7 @@ from prefect_extend_ai.rendering import escape, link, part_pages, record_page, r
 from prefect_extend_ai.rendering.records import PART
 from prefect_extend_ai.report import Cancellation
 from prefect_extend_ai.runs import Run, RunKind
+from prefect_extend_ai.tasks.links import url_for
 from prefect_extend_ai.tasks.liveness import sweep_is_alive, sweep_lock
 
 __all__ = ["PrefectLedger", "prefect_ledger", "record_url"]
@@ -277,11 +278,12 @@ class PrefectLedger:
             why = _first_line(error)
             if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in REFUSALS:
                 kind = RecordRefusedError
-        raise kind(f"Prefect's API at {self.client.api_url} failed, so {otherwise} ({why}): look whether it is up")
+        where = without_password(self.client.api_url)
+        raise kind(f"Prefect's API at {where} failed, so {otherwise} ({why}): look whether it is up")
 
 
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    return without_password(f"{type(error).__name__}: {error}").splitlines()[0]
 
 
 async def _ask_again_soon(response: httpx.Response) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
-from prefect.utilities.urls import url_for
 
 from prefect_extend_ai.rendering import report_page, report_table, unmarked
 from prefect_extend_ai.report import SweepReport
 from prefect_extend_ai.tasks.ledger import PrefectLedger, record_url
+from prefect_extend_ai.tasks.links import url_for
 
 __all__ = ["write_report"]
 

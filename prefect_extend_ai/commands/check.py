@@ -20,6 +20,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from rich.console import Console
 from rich.text import Text
 
+from prefect_extend_ai.addresses import without_password
 from prefect_extend_ai.client import Page
 from prefect_extend_ai.commands.blocks import BlockName, differing_fields, saved_block
 from prefect_extend_ai.commands.findings import Finding, LastSweep, Verdict, judge_clock, judge_last_sweep
@@ -94,7 +95,7 @@ async def look_at_prefect(name: str) -> tuple[list[Finding], ExtendCredentials |
     found: list[Finding] = []
     try:
         async with prefect_api() as prefect:
-            found.append(Finding("Prefect", Verdict.OK, f"{prefect.api_url} answers"))
+            found.append(Finding("Prefect", Verdict.OK, f"{without_password(prefect.api_url)} answers"))
             block = await saved_block(prefect, name)
             found.append(_judge_block(name, block))
             found.append(await _look_at_sweeps(prefect, name))

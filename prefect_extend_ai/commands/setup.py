@@ -18,10 +18,10 @@ from cyclopts import Parameter
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectNotFound
-from prefect.utilities.urls import url_for
 from rich.console import Console
 from rich.prompt import Confirm
 
+from prefect_extend_ai.addresses import without_password
 from prefect_extend_ai.commands.blocks import BlockName, PoolName, block_reference, differing_fields, saved_block
 from prefect_extend_ai.commands.check import newest
 from prefect_extend_ai.commands.reach import deployment_of, prefect_api
@@ -31,6 +31,7 @@ from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.settings import ExtendSettings
 from prefect_extend_ai.staleness import StalePolicy
 from prefect_extend_ai.survey import take_survey
+from prefect_extend_ai.tasks.links import url_for
 
 __all__ = ["Deployed", "deployment_plan", "run_setup"]
 
@@ -78,7 +79,7 @@ async def run_setup(
     await _try(credentials)
     _say(console, "Extend", f"the key reads runs at {credentials.api_url}")
     async with prefect_api() as prefect:
-        _say(console, "Prefect", f"{prefect.api_url} answers")
+        _say(console, "Prefect", f"{without_password(prefect.api_url)} answers")
         await ExtendCredentials.aregister_type_and_schema(client=prefect)
         _say(console, "Block type", "Extend Credentials is registered")
         _say(console, "Block", await _save(console, prefect, name, credentials, yes=yes))
@@ -216,5 +217,5 @@ def _deploy(plan: dict[str, Any]) -> None:
         command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
-        said = (done.stdout + done.stderr).strip()[-LOG_SHOWN:]
+        said = without_password(done.stdout + done.stderr).strip()[-LOG_SHOWN:]
         raise ExtendError(f"`prefect deploy` failed: {said}")
