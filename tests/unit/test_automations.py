@@ -6,6 +6,7 @@ import copy
 import itertools
 import re
 from importlib.resources import files
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -104,3 +105,11 @@ def test_every_template_has_a_default():
         for value in trigger["parameters"].values()
     )
     assert [each for each in templates if not re.search(r"\| default\(.+, true\) }}$", each)] == []
+
+
+def test_what_is_said_of_extend_s_webhooks_excepts_workflows():
+    root = Path(__file__).parents[2]
+    texts = [*root.glob("*.md"), *root.glob("docs/*.md"), *root.glob("tasks/*.py"), *root.glob("flows/*.py")]
+    for text in texts:
+        for passage in re.findall(r"(?s)[^\n]*\n[^\n]*(?<!slack-)\bwebhook\b[^\n]*", text.read_text()):
+            assert "workflow_run.cancelled" in passage, f"{text}: {passage}"
