@@ -25,6 +25,7 @@ from prefect_extend_ai.client import Page
 from prefect_extend_ai.commands.blocks import BlockName, differing_fields, saved_block
 from prefect_extend_ai.commands.findings import Finding, LastSweep, Verdict, judge_clock, judge_last_sweep
 from prefect_extend_ai.commands.reach import deployment_of, prefect_api
+from prefect_extend_ai.commands.references import look_at_references
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError, ExtendInputError, RecordError
 from prefect_extend_ai.rendering import visible
@@ -90,7 +91,7 @@ async def newest(credentials: ExtendCredentials, kind: RunKind = RunKind.CLASSIF
 
 
 async def look_at_prefect(name: str) -> tuple[list[Finding], ExtendCredentials | None]:
-    """Whether Prefect answers, has the block, and has sweeps run; and the saved block, where there is one."""
+    """Whether Prefect answers, has the blocks, and has sweeps run; and the saved block, where there is one."""
     block = None
     found: list[Finding] = []
     try:
@@ -98,6 +99,7 @@ async def look_at_prefect(name: str) -> tuple[list[Finding], ExtendCredentials |
             found.append(Finding("Prefect", Verdict.OK, f"{without_password(prefect.api_url)} answers"))
             block = await saved_block(prefect, name)
             found.append(_judge_block(name, block))
+            found += await look_at_references(prefect)
             found.append(await _look_at_sweeps(prefect, name))
     except RecordError as error:
         found.append(Finding("Prefect", Verdict.MEND, str(error)))

@@ -25,6 +25,7 @@ from prefect_extend_ai.addresses import without_password
 from prefect_extend_ai.commands.blocks import BlockName, PoolName, block_reference, differing_fields, saved_block
 from prefect_extend_ai.commands.check import newest
 from prefect_extend_ai.commands.reach import deployment_of, prefect_api
+from prefect_extend_ai.commands.references import FLOWS
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError, ExtendInputError
 from prefect_extend_ai.runs import RunKind
@@ -37,8 +38,6 @@ __all__ = ["Deployed", "deployment_plan", "run_setup"]
 
 SHIPPED_NAME = "extend"
 """What the shipped prefect.yaml calls the block, the work pool and the deployments."""
-FLOWS = ("cancel-stale-runs", "cancel-runs")
-"""The flows that the shipped prefect.yaml deploys, in its order."""
 DEPLOYMENTS = files("prefect_extend_ai.deployments")
 LOG_SHOWN = 1500
 """How many of the last characters that a failed deploy said an error shows."""
