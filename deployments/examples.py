@@ -8,10 +8,10 @@ from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
-from prefect.utilities.urls import url_for
 
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendInputError
+from prefect_extend_ai.prefect_io.links import url_for
 from prefect_extend_ai.runs import KindName
 from prefect_extend_ai.tasks import get_run
 

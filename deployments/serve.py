@@ -10,7 +10,6 @@ from prefect import aserve
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.types.entrypoint import EntrypointType
-from prefect.utilities.urls import url_for
 from rich.console import Console
 
 from prefect_extend_ai.cli import main
@@ -18,6 +17,7 @@ from prefect_extend_ai.commands.blocks import BlockName, block_reference, differ
 from prefect_extend_ai.commands.reach import deployment_of, prefect_api
 from prefect_extend_ai.errors import ExtendInputError
 from prefect_extend_ai.flows import cancel_runs, cancel_stale_runs
+from prefect_extend_ai.prefect_io.links import url_for
 from prefect_extend_ai.settings import ExtendSettings
 
 __all__ = ["app", "serve_flows"]

@@ -13,6 +13,7 @@ from prefect.utilities.annotations import opaque
 
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError, RecordError, SweepFailed, SweepRefused
+from prefect_extend_ai.flows.retrying import retried
 from prefect_extend_ai.flows.stopping import stopping_gently
 from prefect_extend_ai.prefect_io.events import emit_cancelled, emit_sweep
 from prefect_extend_ai.prefect_io.journal import PrefectJournal, prefect_journal
@@ -92,11 +93,12 @@ async def conduct(
                 )
                 # Ended by the signal, a flow run that somebody cancelled would be Crashed first, and raise alarms.
                 stopping.done = stopping.received and await journal.flow_runs.is_being_cancelled(journal.flow_run_id)
-                return Cancelled(message=done.headline) if stopping.done else _end(done, sweep.stop.error)
+                end = Cancelled(message=done.headline) if stopping.done else _end(done, sweep.stop.error)
     except ExtendError as error:
         done = report.model_copy(update={"trouble": str(error)})
         emit_sweep(done)
-        return _end(done, error)
+        end = _end(done, error)
+    return await retried(end)
 
 
 async def _run(

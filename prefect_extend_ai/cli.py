@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError
 from rich.console import Console
 from rich.text import Text
 
+from prefect_extend_ai.addresses import without_password
 from prefect_extend_ai.errors import ExtendError
 
 __all__ = ["app", "main"]
@@ -128,7 +129,7 @@ def main(words: Sequence[str] | None = None, *, commands: App = app) -> None:
         sys.exit(USAGE)  # cyclopts has said what was wrong
     except ExtendError as error:
         # Not folded: there may be a command or an address in it, to be copied.
-        Console(stderr=True).print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
+        Console(stderr=True).print(Text.assemble(("Error: ", "bold red"), without_password(error)), soft_wrap=True)
         sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -22,7 +22,6 @@ from prefect.client.schemas.objects import State
 from prefect.context import refresh_global_settings_context
 from prefect.logging.configuration import setup_logging
 from prefect.types.entrypoint import EntrypointType
-from prefect.utilities.urls import url_for
 from pydantic import SecretStr
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -34,6 +33,7 @@ from prefect_extend_ai.errors import ExtendError, SweepFailed
 from prefect_extend_ai.flows import cancel_runs, cancel_stale_runs
 from prefect_extend_ai.local_prefect import LocalPrefect, run_local_prefect
 from prefect_extend_ai.prefect_io import record_url
+from prefect_extend_ai.prefect_io.links import url_for
 from prefect_extend_ai.rendering.words import age
 from prefect_extend_ai.report import Cancellation, SweepReport
 from prefect_extend_ai.sandbox import API_KEY, Served, World, serve

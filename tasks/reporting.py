@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
-from prefect.utilities.urls import url_for
 
 from prefect_extend_ai.prefect_io import PrefectJournal, record_url
+from prefect_extend_ai.prefect_io.links import url_for
 from prefect_extend_ai.rendering import report_page, report_table, unmarked
 from prefect_extend_ai.report import SweepReport
 

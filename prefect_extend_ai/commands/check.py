@@ -20,10 +20,12 @@ from prefect.client.schemas.sorting import FlowRunSort
 from rich.console import Console
 from rich.text import Text
 
+from prefect_extend_ai.addresses import without_password
 from prefect_extend_ai.client import Page
 from prefect_extend_ai.commands.blocks import BlockName, differing_fields, saved_block
 from prefect_extend_ai.commands.findings import Finding, LastSweep, Verdict, judge_clock, judge_last_sweep
 from prefect_extend_ai.commands.reach import deployment_of, prefect_api
+from prefect_extend_ai.commands.references import look_at_references
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError, ExtendInputError, RecordError
 from prefect_extend_ai.rendering import visible
@@ -89,14 +91,15 @@ async def newest(credentials: ExtendCredentials, kind: RunKind = RunKind.CLASSIF
 
 
 async def look_at_prefect(name: str) -> tuple[list[Finding], ExtendCredentials | None]:
-    """Whether Prefect answers, has the block, and has sweeps run; and the saved block, where there is one."""
+    """Whether Prefect answers, has the blocks, and has sweeps run; and the saved block, where there is one."""
     block = None
     found: list[Finding] = []
     try:
         async with prefect_api() as prefect:
-            found.append(Finding("Prefect", Verdict.OK, f"{prefect.api_url} answers"))
+            found.append(Finding("Prefect", Verdict.OK, f"{without_password(prefect.api_url)} answers"))
             block = await saved_block(prefect, name)
             found.append(_judge_block(name, block))
+            found += await look_at_references(prefect)
             found.append(await _look_at_sweeps(prefect, name))
     except RecordError as error:
         found.append(Finding("Prefect", Verdict.MEND, str(error)))

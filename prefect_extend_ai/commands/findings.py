@@ -10,6 +10,11 @@ __all__ = ["Finding", "LastSweep", "Verdict", "judge_clock", "judge_last_sweep"]
 
 CLOCK_TOLERANCE = timedelta(seconds=30)
 """The `Date` header is in whole seconds, and an answer takes its time."""
+STILL_PENDING = "StillPending"
+"""The name of the state of a sweep that completed, and knows of cancels that have not."""
+NO_BLOCK = "Failed to resolve block references"
+"""What Prefect says of a flow run whose parameters name a block that is not there, and no more."""
+BLOCK_MISSING = "the block that it named was not there: save that again, or name another in the deployment's parameters"
 
 
 class Verdict(enum.StrEnum):
@@ -92,7 +97,8 @@ def judge_last_sweep(
     about = "Last sweep"
     told = f"{_span(now - last.since)} ago: {last.state}, {last.message}" if last else "there was none yet"
     if last is not None and not last.well:
-        return Finding(about, Verdict.MEND, f"{told} (flow run {last.name})")
+        how = f": {BLOCK_MISSING}" if NO_BLOCK in last.message else ""
+        return Finding(about, Verdict.MEND, f"{told} (flow run {last.name}){how}")
     if paused is not None:
         return Finding(about, Verdict.MEND, f"{told}; no sweep will run: {paused}")
     if not staffed:
@@ -100,6 +106,8 @@ def judge_last_sweep(
     if not scheduled:
         return Finding(about, Verdict.MEND, f"{told}; no sweep will run: no schedule is active, the UI switches one on")
     due = f"the next is due in {_span(coming - now)}" if coming else "a schedule is active"
+    if last is not None and last.state == STILL_PENDING:
+        return Finding(about, Verdict.NOTE, f"{told}; cancels of earlier sweeps are still pending; {due}")
     return Finding(about, Verdict.OK if last else Verdict.NOTE, f"{told}; {due}")
 
 

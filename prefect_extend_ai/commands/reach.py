@@ -11,6 +11,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.settings import get_current_settings
 
+from prefect_extend_ai.addresses import without_password
 from prefect_extend_ai.errors import RecordError
 
 __all__ = ["deployment_of", "prefect_api"]
@@ -43,7 +44,7 @@ async def prefect_api() -> AsyncIterator[PrefectClient]:
         problem = f"does not answer ({type(error).__name__}): is the server up, and PREFECT_API_URL right?"
     else:
         return
-    raise RecordError(f"Prefect at {get_current_settings().api.url} {problem}")
+    raise RecordError(f"Prefect at {without_password(get_current_settings().api.url)} {problem}")
 
 
 async def deployment_of(prefect: PrefectClient, flow: str, name: str) -> DeploymentResponse | None:

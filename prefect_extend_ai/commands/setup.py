@@ -18,15 +18,17 @@ from cyclopts import Parameter
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectNotFound
-from prefect.utilities.urls import url_for
 from rich.console import Console
 from rich.prompt import Confirm
 
+from prefect_extend_ai.addresses import without_password
 from prefect_extend_ai.commands.blocks import BlockName, PoolName, block_reference, differing_fields, saved_block
 from prefect_extend_ai.commands.check import newest
 from prefect_extend_ai.commands.reach import deployment_of, prefect_api
+from prefect_extend_ai.commands.references import FLOWS
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError, ExtendInputError
+from prefect_extend_ai.prefect_io.links import url_for
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.settings import ExtendSettings
 from prefect_extend_ai.staleness import StalePolicy
@@ -36,8 +38,6 @@ __all__ = ["Deployed", "deployment_plan", "run_setup"]
 
 SHIPPED_NAME = "extend"
 """What the shipped prefect.yaml calls the block, the work pool and the deployments."""
-FLOWS = ("cancel-stale-runs", "cancel-runs")
-"""The flows that the shipped prefect.yaml deploys, in its order."""
 DEPLOYMENTS = files("prefect_extend_ai.deployments")
 LOG_SHOWN = 1500
 """How many of the last characters that a failed deploy said an error shows."""
@@ -78,7 +78,7 @@ async def run_setup(
     await _try(credentials)
     _say(console, "Extend", f"the key reads runs at {credentials.api_url}")
     async with prefect_api() as prefect:
-        _say(console, "Prefect", f"{prefect.api_url} answers")
+        _say(console, "Prefect", f"{without_password(prefect.api_url)} answers")
         await ExtendCredentials.aregister_type_and_schema(client=prefect)
         _say(console, "Block type", "Extend Credentials is registered")
         _say(console, "Block", await _save(console, prefect, name, credentials, yes=yes))
@@ -216,5 +216,5 @@ def _deploy(plan: dict[str, Any]) -> None:
         command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
-        said = (done.stdout + done.stderr).strip()[-LOG_SHOWN:]
+        said = without_password(done.stdout + done.stderr).strip()[-LOG_SHOWN:]
         raise ExtendError(f"`prefect deploy` failed: {said}")

@@ -17,9 +17,10 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.objects import Artifact
 from prefect.client.schemas.sorting import ArtifactSort
 from prefect.exceptions import ObjectNotFound, PrefectException
-from prefect.utilities.urls import url_for
 
+from prefect_extend_ai.addresses import without_password
 from prefect_extend_ai.errors import RecordError, RecordRefusedError
+from prefect_extend_ai.prefect_io.links import url_for
 from prefect_extend_ai.prefect_io.resends import Sends, counting
 
 __all__ = ["PAGE", "ArtifactStore", "record_url"]
@@ -103,7 +104,8 @@ class ArtifactStore:
             why = _first_line(error)
             if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in REFUSALS:
                 kind = RecordRefusedError
-        raise kind(f"Prefect's API at {self.client.api_url} failed, so {otherwise} ({why}): look whether it is up")
+        where = without_password(self.client.api_url)
+        raise kind(f"Prefect's API at {where} failed, so {otherwise} ({why}): look whether it is up")
 
     def delete(self, artifact_id: UUID) -> None:
         """Delete an artifact that has a successor, meanwhile: nothing has to wait for it."""
@@ -135,7 +137,7 @@ class ArtifactStore:
 
 
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    return without_password(f"{type(error).__name__}: {error}").splitlines()[0]
 
 
 def record_url(artifact_id: UUID) -> str:

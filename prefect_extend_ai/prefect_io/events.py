@@ -1,4 +1,6 @@
-"""Events for Prefect automations: the vendor sends no webhook for a cancelled run, so this project says it.
+"""Events for Prefect automations, one for each cancelled run of any kind.
+
+Of the six kinds Extend sends a webhook for cancelled workflow runs only, `workflow_run.cancelled`.
 
 Prefect itself relates an event to the flow run, the flow and the deployment that it is emitted in.
 """

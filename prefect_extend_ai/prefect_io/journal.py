@@ -24,12 +24,12 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import Artifact
 from prefect.client.schemas.sorting import ArtifactSort
-from prefect.utilities.urls import url_for
 
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import RecordError
 from prefect_extend_ai.prefect_io.artifacts import ArtifactStore
 from prefect_extend_ai.prefect_io.flow_runs import FlowRuns
+from prefect_extend_ai.prefect_io.links import url_for
 from prefect_extend_ai.prefect_io.liveness import HOST, sweep_is_alive, sweep_lock
 from prefect_extend_ai.prefect_io.records import find_records, write_record
 from prefect_extend_ai.prefect_io.resends import ask_again_soon, note_response, note_send

@@ -47,6 +47,7 @@ class Proxy:
     def __init__(self, upstream):
         self.upstream = urlsplit(upstream)
         self.requests = []
+        self.under_way = 0
         self.before = self.after = lambda _: None
 
     @contextlib.contextmanager
@@ -90,6 +91,14 @@ class Proxy:
             writer.write(f"HTTP/1.1 {status} No\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}".encode())
             await writer.drain()
             return
+        self.under_way += 1
+        try:
+            await self._pass_on(request, head, (reader, writer))
+        finally:
+            self.under_way -= 1
+
+    async def _pass_on(self, request, head, client):
+        reader, writer = client
         up_reader, up_writer = await asyncio.open_connection(self.upstream.hostname, self.upstream.port)
         try:
             if re.search(rb"(?i)\r\nupgrade: *websocket", head):
@@ -97,13 +106,20 @@ class Proxy:
                 await asyncio.gather(self._pipe(reader, up_writer), self._pipe(up_reader, writer))
                 return
             head = re.sub(rb"(?i)\r\nconnection: *[^\r]*", b"", head)
-            up_writer.write(head[:-2] + b"connection: close\r\n\r\n" + body)
+            up_writer.write(head[:-2] + b"connection: close\r\n\r\n" + request.body)
             answer = await up_reader.read()
             if not self.after(request):
                 writer.write(answer)
                 await writer.drain()
         finally:
             up_writer.close()
+
+    async def quiet(self):
+        """Return when no request is on its way to the server, or its answer back."""
+        until = time.monotonic() + 60
+        while self.under_way:
+            assert time.monotonic() < until, f"{self.under_way} requests are still under way"
+            await asyncio.sleep(0.02)
 
     async def _pipe(self, reader, writer):
         with contextlib.suppress(OSError):

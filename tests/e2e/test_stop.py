@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import signal
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime
 
@@ -100,3 +104,67 @@ async def test_a_flow_run_cancelled_over_the_api_ends_as_cancelled_and_keeps_the
     # The runner looks for runs to cancel now and then, so the signal itself came a little later.
     check_kept(sandbox, artifacts, stopping_at + 5)
     assert artifacts.keyed("extend-sweep-classify", flow_run_id={"any_": [flow_run["id"]]})
+
+
+@contextlib.contextmanager
+def execute(flow_run_id, prefect_server, folder):
+    log = folder / "execute.log"
+    settings = prefect_server.settings | {"PREFECT_HOME": str(folder / "home")}
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "flow-run", "execute", str(flow_run_id)],
+            env=os.environ | settings | {"PREFECT_FLOW_RUN_EXECUTE_SIGTERM_BEHAVIOR": "reschedule"},
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    try:
+        yield process, log
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+
+
+@pytest.fixture
+async def executed(prefect_server, sandbox, tmp_path):
+    """A flow run in a process of its own, as a pod carries it out: its id, the process, and where its log is."""
+    from prefect.client.orchestration import get_client
+    from prefect.states import Pending
+    from prefect.types.entrypoint import EntrypointType
+
+    from prefect_extend_ai.flows import cancel_stale_runs
+
+    credentials = ExtendCredentials(api_key="sk_sandbox", base_url=sandbox.url, requests_per_second=RATE)
+    block_id = await credentials.save("evicted", overwrite=True)
+    deployment = await cancel_stale_runs.ato_deployment("evicted", entrypoint_type=EntrypointType.MODULE_PATH)
+    parameters = {"credentials": {"$ref": {"block_document_id": str(block_id)}}}
+    async with get_client() as client:
+        flow_run = await client.create_flow_run_from_deployment(
+            await deployment.aapply(), parameters=parameters, state=Pending()
+        )
+    with execute(flow_run.id, prefect_server, tmp_path) as (process, log):
+        yield flow_run.id, process, log
+
+
+async def test_an_evicted_pod_stops_gently_and_its_run_is_rescheduled(executed, sandbox, artifacts):
+    flow_run_id, process, log = executed
+    deadline = time.monotonic() + 120
+    while len(cancels(sandbox)) < 5:
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        await asyncio.sleep(0.05)
+    stopped_at = datetime.now(UTC).timestamp()
+    process.send_signal(signal.SIGTERM)
+    code = await asyncio.to_thread(process.wait, 60)
+    said = log.read_text()
+    assert code == 0, said
+    assert "Flow run successfully rescheduled" in said
+    assert "did not acknowledge" not in said
+    check_kept(sandbox, artifacts, stopped_at + 1)
+    assert artifacts.keyed("extend-sweep-classify", flow_run_id={"any_": [str(flow_run_id)]})
+    async with httpx.AsyncClient(base_url=artifacts.api_url, timeout=30) as http:
+        state = (await http.get(f"/flow_runs/{flow_run_id}")).json()["state"]
+    assert (state["type"], state["name"]) == ("SCHEDULED", "AwaitingRetry")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -51,6 +52,23 @@ def test_a_sweep_that_did_not_end_well_is_named():
     finding = judge_last_sweep(REFUSED, **WELL)
     assert finding.verdict is Verdict.MEND
     assert finding.said == "3 days ago: Refused, Refused, nothing was cancelled (flow run sad-owl)"
+
+
+def test_a_sweep_without_its_block_says_what_to_do():
+    said = "Validation of flow parameters failed with error: Failed to resolve block references in parameters."
+    finding = judge_last_sweep(replace(REFUSED, state="Failed", message=said), **WELL)
+    assert finding.verdict is Verdict.MEND
+    assert finding.said.endswith(
+        "the block that it named was not there: save that again, or name another in the deployment's parameters"
+    )
+
+
+def test_a_sweep_that_is_still_pending_is_worth_a_note():
+    pending = replace(SWEPT, state="StillPending", message="No stale classify runs; 3 cancels pending")
+    finding = judge_last_sweep(pending, **WELL)
+    assert finding.verdict is Verdict.NOTE
+    assert "3 cancels pending; cancels of earlier sweeps are still pending" in finding.said
+    assert judge_last_sweep(pending, **WELL | {"staffed": False}).verdict is Verdict.MEND
 
 
 @pytest.mark.parametrize("last", [SWEPT, None])

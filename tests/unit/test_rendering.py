@@ -14,7 +14,7 @@ from uuid import UUID
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -638,12 +638,15 @@ def test_a_table_has_five_thousand_rows_at_most():
 
 
 @given(document, document)
+@example("/", "")
 def test_a_table_links_nothing_but_plain_addresses(text, url):
     (row,) = report_table(
         report_of([cancellation(run_id=text, reason=text, status=text, dashboard_url=url)]), record_url
     )
     assert row["dashboard"] == ""
-    assert not re.search(r"[<>\[\]`|]|//|@", f"{row['run']}{row['reason']}{row['status']}")
+    # Each cell for itself: side by side they are one on the page as little as they are one here.
+    for cell in ("run", "reason", "status"):
+        assert not re.search(r"[<>\[\]`|]|//|@", str(row[cell]))
 
 
 # The picture
