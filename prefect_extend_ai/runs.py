@@ -93,6 +93,10 @@ class Run:
             raise ExtendOddAnswerError(f"a JSON {type(raw).__name__}, not a run object", body=text)
         if not isinstance(raw.get("id"), str) or not raw["id"]:
             raise ExtendOddAnswerError("a JSON object without a run id", body=text)
+        # An unknown name may be tomorrow's; the name of another kind is another kind's run.
+        named = next((other.object_name for other in RunKind if other.object_name == raw.get("object")), None)
+        if named not in (None, kind.object_name):
+            raise ExtendOddAnswerError(f"an object that calls itself {named}, not a {kind.object_name}", body=text)
         return cls(kind, raw, text, read_at, request_id)
 
     def __repr__(self) -> str:
