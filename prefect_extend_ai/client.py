@@ -13,15 +13,13 @@ from urllib.parse import quote
 from prefect_extend_ai.answers import Answer
 from prefect_extend_ai.errors import ExtendInputError, ExtendOddAnswerError
 from prefect_extend_ai.parsing import parse_json
-from prefect_extend_ai.runs import PROCESSING, KindName, Run, RunKind
+from prefect_extend_ai.runs import LONGEST_ID, PROCESSING, KindName, Run, RunKind, check_run_id
 from prefect_extend_ai.transport import Gate, Transport
 
 __all__ = ["ExtendClient", "Page", "check_run_id"]
 
 logger = logging.getLogger(__name__)
 
-LONGEST_ID = 255
-"""Characters; the vendor's versioning policy allows ids no longer than this."""
 LARGEST_PAGE = 1000
 """Runs a page (the vendor's OpenAPI description)."""
 
@@ -205,28 +203,6 @@ class ExtendClient:
             self._warned_of_ids.add(kind)
             logger.warning("%r does not begin with %r, as the ids of %s runs do", run_id, kind.id_prefix, kind)
         return f"{kind.path}/{quote(run_id, safe='')}"
-
-
-def check_run_id(run_id: str) -> None:
-    """Raise ExtendInputError for an id that is none, or that would not stay one segment of a path."""
-    problem = _id_problem(run_id)
-    if problem:
-        shown = repr(run_id) if len(repr(run_id)) <= 60 else f"{repr(run_id)[:60]}…"
-        raise ExtendInputError(f"{shown} is no run id: it {problem}")
-
-
-def _id_problem(run_id: object) -> str | None:
-    if not isinstance(run_id, str) or not run_id:
-        return "is empty, or no text"
-    if len(run_id) > LONGEST_ID:
-        return f"has more than {LONGEST_ID} characters"
-    if not run_id.isprintable() or any(mark.isspace() for mark in run_id):
-        return "has a space, a line break or another character that cannot be seen"
-    if any(mark in run_id for mark in r"/\?#%"):
-        return r"has one of / \ ? # % in it"
-    if run_id == "." or ".." in run_id:
-        return "has only dots, or two together"
-    return None
 
 
 # What follows returns a problem in words where it could raise: a frame that raises shows its locals to error reporters,

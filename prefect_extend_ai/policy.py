@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from prefect_extend_ai.errors import ExtendInputError
+from prefect_extend_ai.runs import check_run_id
 
 __all__ = ["DEFAULT_POLICY", "LONGEST_MINUTES", "OUTAGE_FROM", "StalePolicy"]
 
@@ -16,6 +19,17 @@ LONGEST_MINUTES = 5_256_000
 
 # A blank id or filter is a mistake in somebody's script, and must never come to mean "all".
 Filled = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+def _a_run_id(value: str) -> str:
+    try:
+        check_run_id(value)
+    except ExtendInputError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+RunId = Annotated[Filled, AfterValidator(_a_run_id)]
 Minutes = Annotated[int, Field(ge=1, le=LONGEST_MINUTES)]
 
 
@@ -42,6 +56,9 @@ class StalePolicy(BaseModel):
         title="Never these processors",
         description="Classifier (extractor, ...) ids whose runs are never touched, whatever else is said.",
     )
+    except_runs: list[RunId] = Field(
+        default=[], title="Never these runs", description="Ids of single runs that are never touched."
+    )
     source: Filled | None = Field(
         default=None, title="Source", description="Only runs that this source created, such as API or WORKFLOW_RUN."
     )
@@ -52,7 +69,8 @@ class StalePolicy(BaseModel):
     hold_key: Filled = Field(
         default="prefect_hold",
         title="Hold key",
-        description="A run whose metadata has this key set to something true is never touched.",
+        description="A run whose metadata has this key set to something true is never touched. Case, hyphens and "
+        "underscores make no difference; a dot may lead into a nested object.",
     )
     max_cancellations: int = Field(
         default=500,

@@ -8,23 +8,49 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from prefect_extend_ai.errors import ExtendOddAnswerError
+from prefect_extend_ai.errors import ExtendInputError, ExtendOddAnswerError
 from prefect_extend_ai.kinds import CANCELLED, FAILED, PROCESSED, PROCESSING, KindName, RunKind
 from prefect_extend_ai.parsing import parse_json
 
 __all__ = [
     "CANCELLED",
     "FAILED",
+    "LONGEST_ID",
     "PROCESSED",
     "PROCESSING",
     "KindName",
     "Run",
     "RunKind",
+    "check_run_id",
     "parse_timestamp",
 ]
 
+LONGEST_ID = 255
+"""Characters; the vendor's versioning policy allows ids no longer than this."""
 ABORTED = frozenset({"ABORTED", "REQUEST_ABORTED"})
 """Failure reasons of a run that its user aborted (vendor's page on cancelling; the second is a verify run's)."""
+
+
+def check_run_id(run_id: str) -> None:
+    """Raise ExtendInputError for an id that is none, or that would not stay one segment of a path."""
+    problem = _id_problem(run_id)
+    if problem:
+        shown = repr(run_id) if len(repr(run_id)) <= 60 else f"{repr(run_id)[:60]}…"
+        raise ExtendInputError(f"{shown} is no run id: it {problem}")
+
+
+def _id_problem(run_id: object) -> str | None:
+    if not isinstance(run_id, str) or not run_id:
+        return "is empty, or no text"
+    if len(run_id) > LONGEST_ID:
+        return f"has more than {LONGEST_ID} characters"
+    if not run_id.isprintable() or any(mark.isspace() for mark in run_id):
+        return "has a space, a line break or another character that cannot be seen"
+    if any(mark in run_id for mark in r"/\?#%"):
+        return r"has one of / \ ? # % in it"
+    if run_id == "." or ".." in run_id:
+        return "has only dots, or two together"
+    return None
 
 
 def parse_timestamp(value: object) -> datetime | None:
@@ -157,12 +183,10 @@ class Run:
     @property
     def file_names(self) -> list[str]:
         """The names of the run's files: one for most kinds, any number for a workflow, none where hidden."""
-        return self._of_files("name")
-
-    @property
-    def file_ids(self) -> list[str]:
-        """The ids of the run's files; the vendor's listing by file name matches these too for some kinds."""
-        return self._of_files("id")
+        listed = self.raw.get("files")
+        files = listed if isinstance(listed, list) else [self.raw.get("file")]
+        names = [file.get("name") for file in files if isinstance(file, dict)]
+        return [name for name in names if isinstance(name, str)]
 
     @property
     def failure_reason(self) -> str | None:
@@ -182,12 +206,6 @@ class Run:
     @property
     def _processor(self) -> Any:
         return self.raw.get(self.kind.processor) if self.kind.processor else None
-
-    def _of_files(self, field: str) -> list[str]:
-        listed = self.raw.get("files")
-        files = listed if isinstance(listed, list) else [self.raw.get("file")]
-        found = [file.get(field) for file in files if isinstance(file, dict)]
-        return [value for value in found if isinstance(value, str)]
 
     def _text(self, field: str) -> str | None:
         value = self.raw.get(field)

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from prefect_extend_ai.errors import ExtendInputError
+from prefect_extend_ai.holds import is_held
 from prefect_extend_ai.policy import DEFAULT_POLICY, LONGEST_MINUTES, OUTAGE_FROM, StalePolicy
 from prefect_extend_ai.runs import PROCESSING, Run, RunKind
 
@@ -26,7 +27,6 @@ __all__ = [
     "check_filters",
     "check_limit",
     "in_words",
-    "is_held",
     "outage",
     "shortest_limit",
     "too_many",
@@ -43,6 +43,7 @@ class Exempt(enum.StrEnum):
 
     TOO_YOUNG = "too_young"
     HELD = "held"
+    EXCEPT_RUN = "except_run"
     EXCEPT_PROCESSOR = "except_processor"
     OTHER_PROCESSOR = "other_processor"
     OTHER_FILE = "other_file"
@@ -64,6 +65,7 @@ class Listed(Protocol):
 _WORDS = {
     Exempt.OTHER_STATUS: "its status is {run.status}, which cannot be cancelled",
     Exempt.TOO_YOUNG: "it changed since it was listed and is no longer stale",
+    Exempt.EXCEPT_RUN: "except_runs names it",
     Exempt.HELD: "held: its metadata has {policy.hold_key}",
     Exempt.NO_TIMESTAMP: "it no longer says when it last changed",
     Exempt.FUTURE_TIMESTAMP: "its times lie in the future",
@@ -110,6 +112,8 @@ def assess(
 
 def _left_out(run: Run, policy: StalePolicy) -> Exempt | None:
     """Why `policy` leaves a run alone that is old enough."""
+    if run.id in policy.except_runs:
+        return Exempt.EXCEPT_RUN
     if run.processor_id in policy.except_processors:
         return Exempt.EXCEPT_PROCESSOR
     if policy.only_processors and run.processor_id not in policy.only_processors:
@@ -145,15 +149,9 @@ def why_not_at_all(run: Run, policy: StalePolicy) -> str | None:
         return _WORDS[Exempt.OTHER_STATUS].format(run=run)
     if not run.is_readable:
         return _WORDS[Exempt.UNREADABLE]
+    if run.id in policy.except_runs:
+        return _WORDS[Exempt.EXCEPT_RUN]
     return _WORDS[Exempt.HELD].format(policy=policy) if is_held(run, policy) else None
-
-
-def is_held(run: Run, policy: StalePolicy) -> bool:
-    """Whether somebody holds the run: its metadata has the hold key, set to something true.
-
-    Any text but the empty one is true, "false" included: a run is held in doubt, never cancelled in doubt.
-    """
-    return bool(run.metadata.get(policy.hold_key))
 
 
 def shortest_limit(max_processing_minutes: int, policy: StalePolicy) -> timedelta:
@@ -233,7 +231,5 @@ def _limit(run: Run, max_processing_minutes: int, policy: StalePolicy) -> timede
 def _file_matches(run: Run, needle: str | None) -> bool:
     # The listing was asked for the same; looked at again, since an ignored filter would select every run.
     # Whether Extend minds the case is not known, so we do not.
-    if needle is None:
-        return True
-    names = [*run.file_names, *run.file_ids, run.id]
-    return any(needle.casefold() in name.casefold() for name in names)
+    # The vendor's listing matches ids too for some kinds: names are what was asked for.
+    return needle is None or any(needle.casefold() in name.casefold() for name in run.file_names)

@@ -119,12 +119,12 @@ def test_a_field_of_another_shape_than_documented_reads_as_missing(odd):
     texts = [run.status, run.failure_reason, run.dashboard_url, run.processor_id]
     assert all(value is None or isinstance(value, str) for value in texts)
     assert run.metadata == (odd if isinstance(odd, dict) else {})
-    assert all(isinstance(name, str) for name in [*run.file_names, *run.file_ids])
+    assert all(isinstance(name, str) for name in run.file_names)
 
 
 def test_a_workflow_names_all_its_files_and_other_kinds_their_one():
     several = a_run("workflow", files=[{"id": "file_1", "name": "a"}, None, {"id": "file_2"}, {"name": "b"}])
-    assert (several.file_names, several.file_ids) == (["a", "b"], ["file_1", "file_2"])
+    assert several.file_names == ["a", "b"]
     assert a_run(file={"id": "file_1", "name": "a"}).file_names == ["a"]
     assert a_run(file=None).file_names == []
 
