@@ -31,12 +31,16 @@ class Page:
     Attributes:
         runs: the runs on it, as summaries: without output and configuration.
         unreadable: how many of its items were no run objects.
-        read_at: the API's own clock when it answered.
+        read_at: when it was read, by the earlier of Extend's clock and ours; None where the response had no `Date`.
+        date: Extend's own clock then.
+        received_at: the clock here then.
     """
 
     runs: list[Run]
     unreadable: int
     read_at: datetime | None
+    date: datetime | None = None
+    received_at: datetime | None = None
 
 
 class ExtendClient:
@@ -175,8 +179,8 @@ class ExtendClient:
             if isinstance(found, str):
                 raise self._transport.odd_answer(answer, found)
             items, token = found
-            runs = [run for item in items if (run := _read_item(kind, item, answer.read_at)) is not None]
-            yield Page(runs, unreadable=len(items) - len(runs), read_at=answer.read_at)
+            runs = [run for item in items if (run := _read_item(kind, item, answer)) is not None]
+            yield Page(runs, len(items) - len(runs), answer.read_at, answer.date, answer.received_at)
             if token is None:
                 return
             if token in seen:
@@ -211,15 +215,15 @@ class ExtendClient:
 
 def _read_run(kind: RunKind, answer: Answer, run_id: str) -> Run | str:
     try:
-        run = Run.from_text(kind, answer.text, answer.read_at, answer.request_id)
+        run = Run.from_text(kind, answer.text, answer.read_at, answer.request_id, answer.date)
     except ExtendOddAnswerError as error:
         return error.message
     return run if run.id == run_id else f"another run ({run.id[:LONGEST_ID]!r}) than the one asked for ({run_id!r})"
 
 
-def _read_item(kind: RunKind, item: Any, read_at: datetime | None) -> Run | None:
+def _read_item(kind: RunKind, item: Any, answer: Answer) -> Run | None:
     try:
-        return Run.from_item(kind, item, read_at)
+        return Run.from_item(kind, item, answer.read_at, answer.date)
     except ExtendOddAnswerError:
         return None
 

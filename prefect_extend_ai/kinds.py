@@ -76,8 +76,13 @@ class RunKind(enum.StrEnum):
 
     @property
     def worked(self) -> tuple[str, ...]:
-        """Statuses that a run takes once Extend has worked on it to the end, cancelled ones aside."""
+        """Statuses that only a run takes on which Extend has worked to the end: signs that it works."""
         return _ROWS[self].worked
+
+    @property
+    def stopped(self) -> tuple[str, ...]:
+        """Statuses in which a cancelled run may be listed."""
+        return _ROWS[self].stopped
 
     @property
     def sortable(self) -> bool:
@@ -101,7 +106,8 @@ class _Row:
     processor: str | None = None
     cancellable: frozenset[str] = frozenset({PROCESSING})
     terminal: frozenset[str] = frozenset({PROCESSED, FAILED, CANCELLED})
-    worked: tuple[str, ...] = (PROCESSED, FAILED)
+    worked: tuple[str, ...] = (PROCESSED,)
+    stopped: tuple[str, ...] = (CANCELLED, FAILED)
     sortable: bool = True
     filters: frozenset[str] = frozenset({"source", "batch_id", "file_name_contains"})
     dated: bool = True
@@ -119,7 +125,9 @@ _ROWS = {
         cancellable=frozenset({"PENDING", PROCESSING}),
         # NEEDS_REVIEW is no end: a person's review moves the run on.
         terminal=frozenset({PROCESSED, FAILED, CANCELLED, "REJECTED"}),
-        worked=(PROCESSED, "NEEDS_REVIEW", FAILED, "REJECTED"),
+        worked=(PROCESSED, "NEEDS_REVIEW"),
+        # Its summary lacks the reason of a failure, which is what would tell an aborted run.
+        stopped=(CANCELLED, "CANCELLING"),
         filters=frozenset({"batch_id", "file_name_contains"}),
         dated=False,
     ),

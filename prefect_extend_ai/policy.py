@@ -87,8 +87,8 @@ class StalePolicy(BaseModel):
     outage_guard: bool = Field(
         default=True,
         title="Outage guard",
-        description=f"{OUTAGE_FROM} or more stale and nothing finished within the limit means that Extend is down: "
-        "cancel nothing and fail as Refused.",
+        description=f"{OUTAGE_FROM} or more stale or lately cancelled, by anybody, and nothing finished within the "
+        "limit means that Extend is down: cancel nothing and fail as Refused.",
     )
     confirm_seconds: int = Field(
         default=60,
@@ -102,6 +102,15 @@ class StalePolicy(BaseModel):
         title="Longest sweep (minutes)",
         description="After this no further cancel is sent; what was not reached is left for the next sweep.",
     )
+
+    @property
+    def narrows_listing(self) -> bool:
+        """Whether Extend is asked for some of the runs in progress only."""
+        return any((self.source, self.batch_id, self.file_name_contains))
+
+    def without_filters(self) -> StalePolicy:
+        """The same rules for all runs in progress."""
+        return self.model_copy(update={"source": None, "batch_id": None, "file_name_contains": None})
 
 
 DEFAULT_POLICY = StalePolicy()

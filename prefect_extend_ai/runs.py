@@ -79,9 +79,10 @@ class Run:
         kind: which collection the run was read from.
         raw: the run's JSON, parsed.
         text: the run's JSON, to the letter for a run read by itself (`1.50` stays `1.50`).
-        read_at: the API's own clock when this was read (the answer's `Date` header), None where the
-            answer had none. Ages are measured by it, so that a wrong clock here cancels nothing.
+        read_at: when this was read, by the earlier of Extend's clock (the response's `Date` header) and ours; None
+            where there was no `Date`. Ages are measured by it, so that one wrong clock cancels nothing.
         request_id: the answer's `x-extend-request-id`, for Extend's support; None for an item of a listing.
+        date: Extend's own clock then: the run's times are of its making, and may not lie in its future.
     """
 
     kind: RunKind
@@ -89,10 +90,16 @@ class Run:
     text: str
     read_at: datetime | None = None
     request_id: str | None = None
+    date: datetime | None = None
 
     @classmethod
     def from_text(
-        cls, kind: RunKind | str, text: str, read_at: datetime | None = None, request_id: str | None = None
+        cls,
+        kind: RunKind | str,
+        text: str,
+        read_at: datetime | None = None,
+        request_id: str | None = None,
+        date: datetime | None = None,
     ) -> Run:
         """Parse one run. Raises ExtendOddAnswerError for text that is not a JSON object with an id."""
         try:
@@ -100,20 +107,29 @@ class Run:
             raw = parse_json(text)
         except ValueError as error:
             raise ExtendOddAnswerError(f"not JSON ({type(error).__name__})", body=text) from None
-        return cls._checked(RunKind(kind), raw, text, read_at, request_id)
+        return cls._checked(RunKind(kind), raw, text, read_at, request_id=request_id, date=date)
 
     @classmethod
-    def from_item(cls, kind: RunKind | str, raw: Any, read_at: datetime | None = None) -> Run:
+    def from_item(
+        cls, kind: RunKind | str, raw: Any, read_at: datetime | None = None, date: datetime | None = None
+    ) -> Run:
         """Take one item of a listing. Raises ExtendOddAnswerError for anything but an object with an id."""
         try:
             text = json.dumps(raw)
         except RecursionError:
             raise ExtendOddAnswerError("JSON that nests too deep") from None
-        return cls._checked(RunKind(kind), raw, text, read_at)
+        return cls._checked(RunKind(kind), raw, text, read_at, date=date)
 
     @classmethod
     def _checked(
-        cls, kind: RunKind, raw: Any, text: str, read_at: datetime | None, request_id: str | None = None
+        cls,
+        kind: RunKind,
+        raw: Any,
+        text: str,
+        read_at: datetime | None,
+        *,
+        request_id: str | None = None,
+        date: datetime | None,
     ) -> Run:
         if not isinstance(raw, dict):
             raise ExtendOddAnswerError(f"a JSON {type(raw).__name__}, not a run object", body=text)
@@ -123,7 +139,7 @@ class Run:
         named = next((other.object_name for other in RunKind if other.object_name == raw.get("object")), None)
         if named not in (None, kind.object_name):
             raise ExtendOddAnswerError(f"an object that calls itself {named}, not a {kind.object_name}", body=text)
-        return cls(kind, raw, text, read_at, request_id)
+        return cls(kind, raw, text, read_at, request_id, date)
 
     def __repr__(self) -> str:
         # Not the JSON: reprs end up in logs, and the JSON is people's documents.
@@ -156,7 +172,7 @@ class Run:
 
     @property
     def age_minutes(self) -> float | None:
-        """Minutes from the last change until it was read, by the API's clock; None where either is unknown."""
+        """Minutes from the last change until it was read, by the earlier of both clocks; None where unknown."""
         if self.read_at is None or self.updated_at is None:
             return None
         return (self.read_at - self.updated_at).total_seconds() / 60
@@ -197,6 +213,11 @@ class Run:
     def was_aborted(self) -> bool:
         """Whether the run failed because its user aborted it: another way for the API to say that a cancel took."""
         return self.status == FAILED and self.failure_reason in ABORTED
+
+    @property
+    def was_reviewed(self) -> bool:
+        """Whether a person reviewed or edited it, so that its last change may be theirs."""
+        return any(self.raw.get(field) for field in ("reviewed", "edited", "reviewedAt", "reviewedByUser"))
 
     @property
     def dashboard_url(self) -> str | None:

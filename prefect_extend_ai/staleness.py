@@ -1,25 +1,24 @@
-"""Which runs are stale, which are exempt and why, and when a sweep must be refused.
+"""Which runs are stale, and which are exempt and why.
 
-Everything here is pure: runs, limits and the clock come in, a decision comes out. The clock is the API's own.
+Everything here is pure: runs, limits and the time come in, a decision comes out.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from prefect_extend_ai.clocks import CLOCK_GRAIN
 from prefect_extend_ai.errors import ExtendInputError
 from prefect_extend_ai.holds import is_held
-from prefect_extend_ai.policy import DEFAULT_POLICY, LONGEST_MINUTES, OUTAGE_FROM, StalePolicy
+from prefect_extend_ai.policy import DEFAULT_POLICY, LONGEST_MINUTES, StalePolicy
 from prefect_extend_ai.runs import PROCESSING, Run, RunKind
 
 __all__ = [
     "AGE_BANDS",
     "DEFAULT_POLICY",
     "LONGEST_MINUTES",
-    "OUTAGE_FROM",
     "Exempt",
     "StalePolicy",
     "age_band",
@@ -27,15 +26,11 @@ __all__ = [
     "check_filters",
     "check_limit",
     "in_words",
-    "outage",
+    "is_overdue",
     "shortest_limit",
-    "too_many",
     "why_not_at_all",
     "why_not_stale",
 ]
-
-CLOCK_GRAIN = timedelta(seconds=2)
-"""HTTP dates are cut to whole seconds, so a run changed just now may seem to lie that far in the future."""
 
 
 class Exempt(enum.StrEnum):
@@ -51,6 +46,12 @@ class Exempt(enum.StrEnum):
     NO_TIMESTAMP = "no_timestamp"
     FUTURE_TIMESTAMP = "future_timestamp"
     UNREADABLE = "unreadable"
+
+
+LEFT_OUT = frozenset(
+    {Exempt.HELD, Exempt.EXCEPT_RUN, Exempt.EXCEPT_PROCESSOR, Exempt.OTHER_PROCESSOR, Exempt.OTHER_FILE}
+)
+"""Why a run is left alone that is over its limit."""
 
 
 class Listed(Protocol):
@@ -86,7 +87,7 @@ def assess(
 
     Args:
         run: the run as last read.
-        now: the API's clock when it was read.
+        now: when it was read, by the earlier of Extend's clock and ours.
         max_processing_minutes: minutes since the last change after which a run is stale.
         policy: the rest of the rules.
         updated_at: the last change as the listing told it, for kinds whose single read does not carry it.
@@ -100,7 +101,8 @@ def assess(
     if updated_at is None:
         return Exempt.NO_TIMESTAMP
     created_at = run.created_at or created_at
-    if max(updated_at, created_at or updated_at) - now > CLOCK_GRAIN:
+    # The run's times are Extend's, so the future is what lies ahead of its clock; ours may just be behind it.
+    if max(updated_at, created_at or updated_at) - (run.date or now) > CLOCK_GRAIN:
         return Exempt.FUTURE_TIMESTAMP
     if created_at is not None and created_at - updated_at > CLOCK_GRAIN:
         return Exempt.UNREADABLE  # changed before it was there: neither time can be believed
@@ -108,6 +110,12 @@ def assess(
     if policy.max_total_minutes is not None and created_at is not None:
         stale = stale or now - created_at > timedelta(minutes=policy.max_total_minutes)
     return _left_out(run, policy) if stale else Exempt.TOO_YOUNG
+
+
+def is_overdue(run: Run, now: datetime, max_processing_minutes: int, policy: StalePolicy) -> bool:
+    """Whether a listed run is over its limit, whichever runs the policy selects or leaves out."""
+    exempt = assess(run, now=now, max_processing_minutes=max_processing_minutes, policy=policy)
+    return exempt is None or exempt in LEFT_OUT
 
 
 def _left_out(run: Run, policy: StalePolicy) -> Exempt | None:
@@ -174,16 +182,6 @@ def check_filters(kind: RunKind, policy: StalePolicy) -> None:
         )
 
 
-def too_many(stale: int, policy: StalePolicy) -> str | None:
-    """Why so many stale runs are a mistake or an outage rather than a backlog; None where they are not."""
-    if stale <= policy.refuse_above:
-        return None
-    return (
-        f"{stale} stale runs are more than refuse_above allows ({policy.refuse_above}). "
-        "Look whether the limit is right and Extend is up, then raise refuse_above to go on."
-    )
-
-
 def in_words(max_processing_minutes: int, policy: StalePolicy) -> str:
     """What makes a run stale, for people."""
     total = f", or in all for more than {policy.max_total_minutes}" if policy.max_total_minutes is not None else ""
@@ -196,19 +194,6 @@ def check_limit(max_processing_minutes: int) -> None:
         raise ExtendInputError(
             f"max_processing_minutes is {max_processing_minutes}: take at least 1, and {LONGEST_MINUTES} at most"
         )
-
-
-def outage(
-    stale: int, finished: Iterable[datetime], now: datetime, limit: timedelta, policy: StalePolicy
-) -> str | None:
-    """Why the vendor seems to be down: many stale, and none of `finished` (times of last change) within the limit."""
-    if not policy.outage_guard or stale < OUTAGE_FROM or any(now - moment <= limit for moment in finished):
-        return None
-    minutes = int(limit.total_seconds() // 60)
-    return (
-        f"{stale} runs are stale and none has finished within the last {minutes} minutes: Extend seems to be down. "
-        "Look at its status, then sweep again; set outage_guard to false if you know better."
-    )
 
 
 def age_band(age: timedelta, limit: timedelta) -> str:

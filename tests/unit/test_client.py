@@ -44,6 +44,7 @@ class Api:
                 api_version="2026-02-09",
                 requests_per_second=10**6,
                 http_transport=httpx.MockTransport(self),
+                now=lambda: NOON,
             )
         )
 

@@ -15,15 +15,12 @@ from prefect_extend_ai.holds import is_held, looks_held
 from prefect_extend_ai.runs import Run, RunKind
 from prefect_extend_ai.staleness import (
     AGE_BANDS,
-    OUTAGE_FROM,
     Exempt,
     StalePolicy,
     age_band,
     assess,
     check_filters,
-    outage,
     shortest_limit,
-    too_many,
     why_not_at_all,
     why_not_stale,
 )
@@ -388,22 +385,6 @@ def test_rules_by_processor_are_refused_for_kinds_without_one(kind, policy):
     else:
         with pytest.raises(ExtendInputError, match="no processor"):
             check_filters(kind, StalePolicy(**policy))
-
-
-@given(st.integers(0, 10_000), st.integers(0, 10_000))
-def test_more_than_refuse_above_is_refused_with_both_numbers(stale, above):
-    said = too_many(stale, StalePolicy(refuse_above=above))
-    assert (said is not None) == (stale > above)
-    assert said is None or (str(stale) in said and str(above) in said)
-
-
-@given(st.integers(0, 60), st.lists(st.integers(-10, 300), max_size=4), st.integers(1, 120), st.booleans())
-def test_many_stale_and_nothing_finished_within_the_limit_is_an_outage(stale, minutes_ago, limit, guard):
-    finished = [NOW - timedelta(minutes=minutes) for minutes in minutes_ago]
-    said = outage(stale, finished, NOW, timedelta(minutes=limit), StalePolicy(outage_guard=guard))
-    down = guard and stale >= OUTAGE_FROM and all(minutes > limit for minutes in minutes_ago)
-    assert (said is not None) == down
-    assert said is None or (str(stale) in said and f"{limit} minutes" in said)
 
 
 @given(policies(), st.integers(1, 200))
