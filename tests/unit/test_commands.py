@@ -12,7 +12,7 @@ from prefect_extend_ai.cli import main
 from prefect_extend_ai.commands.blocks import block_reference, differing_fields
 from prefect_extend_ai.commands.check import look_at_extend
 from prefect_extend_ai.commands.findings import Verdict
-from prefect_extend_ai.commands.setup import Deployed, deployment_plan
+from prefect_extend_ai.commands.setup import Deployed, _stale_now, deployment_plan
 from prefect_extend_ai.sandbox import Behaviour, World, serve
 
 KEY = "sk_commands-4711"
@@ -72,6 +72,18 @@ async def test_a_date_that_is_off_is_told_from_a_clock_here_that_is():
     world = World(keys={KEY: "ws_sandbox"}, behaviour=Behaviour(date_ahead_minutes=600))
     world.add(age_minutes=1)
     assert "Extend's is likely the wrong one" in (await look(world))["Clock"].said
+
+
+async def test_what_setup_calls_stale_goes_by_both_clocks():
+    world = World(keys={KEY: "ws_sandbox"}, behaviour=Behaviour(date_ahead_minutes=120))
+    world.add(age_minutes=2)
+    with serve(world) as sandbox:
+        block = ExtendCredentials(base_url=sandbox.url, api_key=KEY)
+        assert (await _stale_now(block, {"max_processing_minutes": 60})).startswith("0 classify runs, of 1 looked at")
+        world.behaviour = Behaviour(heeds_filters=False)
+        world.add(age_minutes=90)
+        said = await _stale_now(block, {"max_processing_minutes": 60, "policy": {"batch_id": "bpr_1"}})
+        assert said.startswith("the sweep would be refused: Extend's listing ignores batch_id")
 
 
 async def test_a_hold_by_another_key_is_told_where_the_policy_is_known():

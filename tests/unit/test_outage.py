@@ -1,8 +1,8 @@
-"""An outage is played through against the sandbox, its end too: little is cancelled, and sweeps go on by themselves."""
+"""Surveys of a sandbox with a clock of its own: outages are played through, and wrong clocks cancel nothing."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -12,8 +12,9 @@ from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.policy import StalePolicy
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sandbox import API_KEY, Behaviour, World, create_app
+from prefect_extend_ai.staleness import why_not_stale
 from prefect_extend_ai.stop import Stop
-from prefect_extend_ai.survey import guarded_survey
+from prefect_extend_ai.survey import Target, guarded_survey
 from prefect_extend_ai.transport import Transport
 
 START = datetime(2026, 3, 2, 6, tzinfo=UTC)
@@ -35,7 +36,7 @@ class Account:
     def add(self, status="PROCESSING", **facts):
         return self.world.add(self.kind, status, **facts)
 
-    def client(self):
+    def client(self, ours_ahead=timedelta()):
         return ExtendClient(
             Transport(
                 "https://api.extend.ai",
@@ -43,7 +44,7 @@ class Account:
                 api_version="2026-02-09",
                 requests_per_second=10**6,
                 http_transport=httpx.ASGITransport(app=create_app(self.world)),
-                now=self.world.now,
+                now=lambda: self.world.now() + ours_ahead,
             )
         )
 
@@ -264,3 +265,32 @@ async def test_more_than_refuse_above_asks_nothing_more():
         account.add(age_minutes=90)
     assert "refuse_above" in (await account.look(StalePolicy(refuse_above=2))).refusal
     assert account.asked == ["PROCESSING"]
+
+
+@pytest.mark.parametrize("kind", RunKind)
+@pytest.mark.parametrize(("date_ahead", "ours_ahead"), [(120, 0), (0, 120), (-120, 0), (0, -120), (120, 120)])
+async def test_one_wrong_clock_makes_no_healthy_run_stale(kind, date_ahead, ours_ahead):
+    account = Account(kind, date_ahead_minutes=date_ahead)
+    young, old = account.add(age_minutes=2), account.add(age_minutes=200)
+    policy = StalePolicy(max_total_minutes=90)
+    async with account.client(timedelta(minutes=ours_ahead)) as client:
+        survey = await guarded_survey(client, kind, 60, policy)
+        checked = await client.get_run(young, kind)
+        listed = {run.id: Target.of(run) for page in [p async for p in client.iter_pages(kind)] for run in page.runs}
+        assert await client.get_run(old, kind)
+    both_wrong = date_ahead and ours_ahead
+    assert {target.run_id for target in survey.stale} == ({young, old} if both_wrong else {old})
+    assert (why_not_stale(checked, listed[young], 60, policy) is None) == bool(both_wrong)
+    if not both_wrong:
+        assert survey.clocks.seconds == pytest.approx((date_ahead - ours_ahead) * 60, abs=2)
+        # The young run changed two minutes ago: which clock is wrong can be told in all four cases.
+        assert survey.clocks.suspect == ("extend" if date_ahead else "ours")
+
+
+async def test_our_clock_far_behind_selects_nothing_and_says_so():
+    account = Account()
+    account.add(age_minutes=200)
+    async with account.client(timedelta(days=-300)) as client:
+        survey = await guarded_survey(client, account.kind, 60, NO_POLICY)
+    assert survey.stale == []
+    assert survey.clocks.suspect == "ours"
