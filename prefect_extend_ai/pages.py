@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from prefect_extend_ai.client import ExtendClient, Page
-from prefect_extend_ai.errors import ExtendOddAnswerError
+from prefect_extend_ai.errors import ExtendOddAnswerError, ExtendRefusedError
 from prefect_extend_ai.ordering import Order, SortBy
 from prefect_extend_ai.policy import StalePolicy
 from prefect_extend_ai.runs import FAILED, Run, RunKind
@@ -90,6 +90,8 @@ async def count_latest(
 ) -> int:
     """How many runs of a status fit, latest change first; read no further than `enough`, and than `window` reaches.
 
+    A listing that refuses the status is asked for all of them: not for every kind is each status documented.
+
     Args:
         client: an open client.
         kind: the kind of run.
@@ -99,10 +101,26 @@ async def count_latest(
         enough: how many there need be.
         stop: once set, no further page is read.
     """
+    try:
+        return await _count(client, kind, status, fits, window=window, enough=enough, stop=stop)
+    except ExtendRefusedError:
+        return await _count(client, kind, None, fits, window=window, enough=enough, stop=stop)
+
+
+async def _count(
+    client: ExtendClient,
+    kind: RunKind,
+    status: str | None,
+    fits: Callable[[Run, datetime], bool],
+    *,
+    window: timedelta,
+    enough: int,
+    stop: Stop | None,
+) -> int:
     order = Order(descending=True)
     counted: set[str] = set()
     # Few failures are cancels, so that it takes many to count some.
-    size = LONG_PAGE if status == FAILED else SHORT_PAGE
+    size = LONG_PAGE if status in (FAILED, None) else SHORT_PAGE
     listing = client.iter_pages(kind, status=status, sort_dir="desc", page_size=size)
     for _ in range(PAGES_UNSORTED):
         page = await next_page(listing, stop)

@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from prefect_extend_ai.client import ExtendClient
+from prefect_extend_ai.errors import ExtendRefusedError
 from prefect_extend_ai.policy import StalePolicy
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sandbox import API_KEY, Behaviour, World, create_app
@@ -228,6 +229,23 @@ async def test_a_listing_in_no_order_is_read_a_bounded_way():
         account.add("CANCELLED", age_minutes=300 + number)
     assert (await account.look()).refusal is None
     assert len(account.asked) == 1 + 10 + 1
+
+
+@pytest.mark.parametrize("kind", ["classify", "parse"])
+async def test_a_status_that_a_listing_refuses_is_counted_without(kind):
+    # Whether parse runs can be listed by CANCELLED is not documented.
+    account = Account(kind)
+    account.world.troubles.add(f"list:{kind}:400@2")
+    account.add(age_minutes=90)
+    for _ in range(19):
+        account.add("CANCELLED", age_minutes=10)
+    for _ in range(10):
+        account.add("FAILED", age_minutes=5, failure_reason="INTERNAL_ERROR")
+    assert "19 or more were cancelled" in (await account.look()).refusal
+    account.add("PROCESSED", age_minutes=5)
+    account.world.troubles.add(f"list:{kind}:400@1-")
+    with pytest.raises(ExtendRefusedError):
+        await account.look()
 
 
 async def test_a_server_that_ignores_sorting_hides_no_cancels():
