@@ -42,8 +42,9 @@ async def cancel_stale_runs(
 ) -> SweepReport:
     """Cancel Extend runs that have been PROCESSING too long, and record what became of each.
 
-    A run is stale when its status is PROCESSING and it last changed longer ago than the limit, by Extend's own clock.
-    Each is checked again right before its cancel and confirmed after it; the final run objects are kept as artifacts.
+    A run is stale when its status is PROCESSING and it last changed longer ago than the limit, by the earlier of
+    Extend's clock and ours. Each is checked again right before its cancel and confirmed after it; the final run objects
+    are kept as artifacts.
 
     Args:
         credentials: The saved Extend Credentials block to work with. A run form in which none is picked takes the
@@ -71,6 +72,9 @@ async def cancel_stale_runs(
             "listed": found.listed,
             "exempt": {why.value: count for why, count in sorted(found.exempt.items())},
             "ages": {band: found.ages[band] for band in AGE_BANDS if found.listed},
+            "clock_difference_seconds": found.clocks.seconds if found.clocks else None,
+            "clock_suspect": found.clocks.suspect if found.clocks else None,
+            "looks_held": found.looks_held,
             "refusal": found.refusal,
             "trouble": f"the listing was not read to its end: {found.unfinished}" if found.unfinished else None,
         }

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
+from prefect_extend_ai.clocks import earlier
 from prefect_extend_ai.errors import (
     BODY_SHOWN,
     ExtendAPIError,
@@ -36,7 +37,8 @@ class Answer:
     Attributes:
         status: the HTTP status.
         text: the body. It is in no repr, because it may be people's data.
-        read_at: the API's own clock, from the `Date` header; None where there was none.
+        date: Extend's own clock, from the `Date` header; None where there was none.
+        received_at: the clock here when the response's head arrived.
         request_id: the `x-extend-request-id` header, which Extend's support asks for.
         retry_after: how many seconds the API asks to wait; None where it does not say.
         location: where a redirect points. In no repr, as nothing is that could repeat what was sent.
@@ -44,7 +46,8 @@ class Answer:
 
     status: int
     text: str = field(default="", repr=False)
-    read_at: datetime | None = None
+    date: datetime | None = None
+    received_at: datetime | None = None
     request_id: str | None = field(default=None, repr=False)
     retry_after: float | None = None
     location: str | None = field(default=None, repr=False)
@@ -54,16 +57,22 @@ class Answer:
         """Whether the status says so (2xx); the body may still be odd."""
         return 200 <= self.status < 300
 
+    @property
+    def read_at(self) -> datetime | None:
+        """The time that runs are aged by: the earlier of both clocks, None where one of them is not known."""
+        return earlier(self.date, self.received_at)
+
     @classmethod
-    def of(cls, status: int, headers: Mapping[str, str], text: str) -> Answer:
+    def of(cls, status: int, headers: Mapping[str, str], text: str, received_at: datetime | None = None) -> Answer:
         """Read the headers that matter. `headers` finds a name in any case, as httpx's do."""
-        read_at = http_date(headers.get("date"))
+        date = http_date(headers.get("date"))
         return cls(
             status,
             text,
-            read_at,
+            date,
+            received_at,
             request_id=headers.get("x-extend-request-id"),
-            retry_after=retry_after(headers.get("retry-after"), read_at),
+            retry_after=retry_after(headers.get("retry-after"), date),
             location=headers.get("location"),
         )
 

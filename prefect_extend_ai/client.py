@@ -13,15 +13,13 @@ from urllib.parse import quote
 from prefect_extend_ai.answers import Answer
 from prefect_extend_ai.errors import ExtendInputError, ExtendOddAnswerError
 from prefect_extend_ai.parsing import parse_json
-from prefect_extend_ai.runs import PROCESSING, KindName, Run, RunKind
+from prefect_extend_ai.runs import LONGEST_ID, PROCESSING, KindName, Run, RunKind, check_run_id
 from prefect_extend_ai.transport import Gate, Transport
 
 __all__ = ["ExtendClient", "Page", "check_run_id"]
 
 logger = logging.getLogger(__name__)
 
-LONGEST_ID = 255
-"""Characters; the vendor's versioning policy allows ids no longer than this."""
 LARGEST_PAGE = 1000
 """Runs a page (the vendor's OpenAPI description)."""
 
@@ -33,12 +31,16 @@ class Page:
     Attributes:
         runs: the runs on it, as summaries: without output and configuration.
         unreadable: how many of its items were no run objects.
-        read_at: the API's own clock when it answered.
+        read_at: when it was read, by the earlier of Extend's clock and ours; None where the response had no `Date`.
+        date: Extend's own clock then.
+        received_at: the clock here then.
     """
 
     runs: list[Run]
     unreadable: int
     read_at: datetime | None
+    date: datetime | None = None
+    received_at: datetime | None = None
 
 
 class ExtendClient:
@@ -177,8 +179,8 @@ class ExtendClient:
             if isinstance(found, str):
                 raise self._transport.odd_answer(answer, found)
             items, token = found
-            runs = [run for item in items if (run := _read_item(kind, item, answer.read_at)) is not None]
-            yield Page(runs, unreadable=len(items) - len(runs), read_at=answer.read_at)
+            runs = [run for item in items if (run := _read_item(kind, item, answer)) is not None]
+            yield Page(runs, len(items) - len(runs), answer.read_at, answer.date, answer.received_at)
             if token is None:
                 return
             if token in seen:
@@ -207,43 +209,21 @@ class ExtendClient:
         return f"{kind.path}/{quote(run_id, safe='')}"
 
 
-def check_run_id(run_id: str) -> None:
-    """Raise ExtendInputError for an id that is none, or that would not stay one segment of a path."""
-    problem = _id_problem(run_id)
-    if problem:
-        shown = repr(run_id) if len(repr(run_id)) <= 60 else f"{repr(run_id)[:60]}…"
-        raise ExtendInputError(f"{shown} is no run id: it {problem}")
-
-
-def _id_problem(run_id: object) -> str | None:
-    if not isinstance(run_id, str) or not run_id:
-        return "is empty, or no text"
-    if len(run_id) > LONGEST_ID:
-        return f"has more than {LONGEST_ID} characters"
-    if not run_id.isprintable() or any(mark.isspace() for mark in run_id):
-        return "has a space, a line break or another character that cannot be seen"
-    if any(mark in run_id for mark in r"/\?#%"):
-        return r"has one of / \ ? # % in it"
-    if run_id == "." or ".." in run_id:
-        return "has only dots, or two together"
-    return None
-
-
 # What follows returns a problem in words where it could raise: a frame that raises shows its locals to error reporters,
 # and these hold people's data.
 
 
 def _read_run(kind: RunKind, answer: Answer, run_id: str) -> Run | str:
     try:
-        run = Run.from_text(kind, answer.text, answer.read_at, answer.request_id)
+        run = Run.from_text(kind, answer.text, answer.read_at, answer.request_id, answer.date)
     except ExtendOddAnswerError as error:
         return error.message
     return run if run.id == run_id else f"another run ({run.id[:LONGEST_ID]!r}) than the one asked for ({run_id!r})"
 
 
-def _read_item(kind: RunKind, item: Any, read_at: datetime | None) -> Run | None:
+def _read_item(kind: RunKind, item: Any, answer: Answer) -> Run | None:
     try:
-        return Run.from_item(kind, item, read_at)
+        return Run.from_item(kind, item, answer.read_at, answer.date)
     except ExtendOddAnswerError:
         return None
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import enum
 from collections import Counter
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from prefect_extend_ai.clocks import Suspect, span
 from prefect_extend_ai.runs import RunKind
 
 __all__ = ["Cancellation", "OpenElsewhere", "Outcome", "PendingCancel", "SweepReport"]
@@ -110,7 +111,18 @@ class SweepReport(BaseModel):
     dry_run: bool = Field(default=False, description="Whether the sweep only looked.")
     limit_minutes: int | None = Field(default=None, description="The limit it ran with; None when called by id.")
     workspace_id: str | None = Field(default=None, description="The workspace, where the credentials name one.")
-    looked_at: datetime | None = Field(default=None, description="The API's clock when it answered the listing.")
+    looked_at: datetime | None = Field(
+        default=None, description="When the listing was read, by the earlier of Extend's clock and ours."
+    )
+    clock_difference_seconds: float | None = Field(
+        default=None, description="How far Extend's clock is ahead of ours, where they differ by over two minutes."
+    )
+    clock_suspect: Suspect | None = Field(
+        default=None, description="Whose clock is then likely wrong, `extend` or `ours`; None where it cannot be told."
+    )
+    looks_held: list[str] = Field(
+        default=[], description="Stale runs whose metadata looks like a hold, and is none by the hold key."
+    )
     listed: int = Field(default=0, description="How many runs the listing showed before it was stopped.")
     selected: int = Field(default=0, description="How many runs the sweep meant to cancel.")
     counts: Counter[Outcome] = Field(default=Counter(), description="How many runs ended in each outcome; else 0.")
@@ -180,6 +192,9 @@ class SweepReport(BaseModel):
             rest.append(f"{set_aside} set aside")
         if self.settled:
             rest.append(f"{self.settled} of an earlier sweep recorded")
+        if self.clock_difference_seconds is not None:
+            apart = span(timedelta(seconds=abs(self.clock_difference_seconds)))
+            rest.append(f"the clocks here and at Extend differ by {apart}")
         if self.unrecorded:
             rest.append(f"{self.unrecorded} still to be recorded by the next sweep")
         told = "; ".join([first, *rest])

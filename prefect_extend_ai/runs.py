@@ -1,144 +1,56 @@
-"""What Extend calls a run: its kinds, its statuses, and the JSON the API sent."""
+"""What Extend calls a run: the JSON the API sent, and what decisions need of it."""
 
 from __future__ import annotations
 
-import enum
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
-
-from pydantic import BeforeValidator
+from typing import Any
 
 from prefect_extend_ai.errors import ExtendInputError, ExtendOddAnswerError
+from prefect_extend_ai.kinds import CANCELLED, FAILED, PROCESSED, PROCESSING, KindName, RunKind
 from prefect_extend_ai.parsing import parse_json
 
 __all__ = [
     "CANCELLED",
     "FAILED",
+    "LONGEST_ID",
     "PROCESSED",
     "PROCESSING",
     "KindName",
     "Run",
     "RunKind",
+    "check_run_id",
     "parse_timestamp",
 ]
 
-PROCESSING = "PROCESSING"
-CANCELLED = "CANCELLED"
-FAILED = "FAILED"
-PROCESSED = "PROCESSED"
+LONGEST_ID = 255
+"""Characters; the vendor's versioning policy allows ids no longer than this."""
 ABORTED = frozenset({"ABORTED", "REQUEST_ABORTED"})
 """Failure reasons of a run that its user aborted (vendor's page on cancelling; the second is a verify run's)."""
 
-KindName = Annotated[
-    Literal["classify", "extract", "split", "parse", "verify", "workflow"],
-    # Another kind is refused in RunKind's words: pydantic's own do not say why it is not among these.
-    BeforeValidator(lambda name: RunKind(name).value),
-]
-"""The six kinds by name, as flows and tasks take them; the Prefect UI makes a drop-down of it."""
+
+def check_run_id(run_id: str) -> None:
+    """Raise ExtendInputError for an id that is none, or that would not stay one segment of a path."""
+    problem = _id_problem(run_id)
+    if problem:
+        shown = repr(run_id) if len(repr(run_id)) <= 60 else f"{repr(run_id)[:60]}…"
+        raise ExtendInputError(f"{shown} is no run id: it {problem}")
 
 
-class RunKind(enum.StrEnum):
-    """A kind of run that Extend can cancel. `RunKind("classify")` and `"classify"` are equal.
-
-    What sets the kinds apart is a row of facts for each, read off the vendor's SDK 1.20.0. Edit, form-detection and
-    batch runs have no cancel endpoint there; for them, as for any other name, `RunKind(...)` raises ExtendInputError.
-    """
-
-    CLASSIFY = "classify"
-    EXTRACT = "extract"
-    SPLIT = "split"
-    PARSE = "parse"
-    VERIFY = "verify"
-    WORKFLOW = "workflow"
-
-    @classmethod
-    def _missing_(cls, value: object) -> RunKind:
-        known = ", ".join(kind.value for kind in cls)
-        raise ExtendInputError(f"{value!r} is no kind of run that Extend can cancel: take one of {known}")
-
-    @property
-    def path(self) -> str:
-        """The collection's path, `/classify_runs`."""
-        return f"/{self.value}_runs"
-
-    @property
-    def object_name(self) -> str:
-        """What the API puts into `object`, `classify_run`."""
-        return f"{self.value}_run"
-
-    @property
-    def id_prefix(self) -> str:
-        """The usual start of an id. Prefixes may change without a new API version (vendor's versioning policy)."""
-        return _ROWS[self].id_prefix
-
-    @property
-    def processor(self) -> str | None:
-        """The field that holds the run's classifier, extractor, ...; None where a kind has none."""
-        return _ROWS[self].processor
-
-    @property
-    def cancellable(self) -> frozenset[str]:
-        """Statuses in which the vendor documents a cancel to be accepted."""
-        return _ROWS[self].cancellable
-
-    @property
-    def terminal(self) -> frozenset[str]:
-        """Statuses after which a run never changes. A status not listed, an unknown one included, is no end."""
-        return _ROWS[self].terminal
-
-    @property
-    def worked(self) -> tuple[str, ...]:
-        """Statuses that a run takes once Extend has worked on it to the end, cancelled ones aside."""
-        return _ROWS[self].worked
-
-    @property
-    def sortable(self) -> bool:
-        """Whether the listing takes `sortBy` and `sortDir`."""
-        return _ROWS[self].sortable
-
-    @property
-    def filters(self) -> frozenset[str]:
-        """The listing filters of `StalePolicy` that this kind's listing knows."""
-        return _ROWS[self].filters
-
-    @property
-    def dated(self) -> bool:
-        """Whether a single read carries `createdAt` and `updatedAt`; a listed summary always does."""
-        return _ROWS[self].dated
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    id_prefix: str
-    processor: str | None = None
-    cancellable: frozenset[str] = frozenset({PROCESSING})
-    terminal: frozenset[str] = frozenset({PROCESSED, FAILED, CANCELLED})
-    worked: tuple[str, ...] = (PROCESSED, FAILED)
-    sortable: bool = True
-    filters: frozenset[str] = frozenset({"source", "batch_id", "file_name_contains"})
-    dated: bool = True
-
-
-_ROWS = {
-    RunKind.CLASSIFY: _Row("clr_", "classifier"),
-    RunKind.EXTRACT: _Row("exr_", "extractor"),
-    RunKind.SPLIT: _Row("splr_", "splitter"),
-    RunKind.PARSE: _Row("pr_", sortable=False, dated=False),
-    RunKind.VERIFY: _Row("vr_", filters=frozenset({"source", "file_name_contains"})),
-    RunKind.WORKFLOW: _Row(
-        "workflow_run_",
-        "workflow",
-        cancellable=frozenset({"PENDING", PROCESSING}),
-        # NEEDS_REVIEW is no end: a person's review moves the run on.
-        terminal=frozenset({PROCESSED, FAILED, CANCELLED, "REJECTED"}),
-        worked=(PROCESSED, "NEEDS_REVIEW", FAILED, "REJECTED"),
-        filters=frozenset({"batch_id", "file_name_contains"}),
-        dated=False,
-    ),
-}
+def _id_problem(run_id: object) -> str | None:
+    if not isinstance(run_id, str) or not run_id:
+        return "is empty, or no text"
+    if len(run_id) > LONGEST_ID:
+        return f"has more than {LONGEST_ID} characters"
+    if not run_id.isprintable() or any(mark.isspace() for mark in run_id):
+        return "has a space, a line break or another character that cannot be seen"
+    if any(mark in run_id for mark in r"/\?#%"):
+        return r"has one of / \ ? # % in it"
+    if run_id == "." or ".." in run_id:
+        return "has only dots, or two together"
+    return None
 
 
 _KEPT = frozenset(
@@ -174,9 +86,10 @@ class Run:
         kind: which collection the run was read from.
         raw: the run's JSON, parsed.
         text: the run's JSON, to the letter for a run read by itself (`1.50` stays `1.50`).
-        read_at: the API's own clock when this was read (the answer's `Date` header), None where the
-            answer had none. Ages are measured by it, so that a wrong clock here cancels nothing.
+        read_at: when this was read, by the earlier of Extend's clock (the response's `Date` header) and ours; None
+            where there was no `Date`. Ages are measured by it, so that one wrong clock cancels nothing.
         request_id: the answer's `x-extend-request-id`, for Extend's support; None for an item of a listing.
+        date: Extend's own clock then: the run's times are of its making, and may not lie in its future.
     """
 
     kind: RunKind
@@ -184,10 +97,16 @@ class Run:
     text: str
     read_at: datetime | None = None
     request_id: str | None = None
+    date: datetime | None = None
 
     @classmethod
     def from_text(
-        cls, kind: RunKind | str, text: str, read_at: datetime | None = None, request_id: str | None = None
+        cls,
+        kind: RunKind | str,
+        text: str,
+        read_at: datetime | None = None,
+        request_id: str | None = None,
+        date: datetime | None = None,
     ) -> Run:
         """Parse one run. Raises ExtendOddAnswerError for text that is not a JSON object with an id."""
         try:
@@ -195,26 +114,39 @@ class Run:
             raw = parse_json(text)
         except ValueError as error:
             raise ExtendOddAnswerError(f"not JSON ({type(error).__name__})", body=text) from None
-        return cls._checked(RunKind(kind), raw, text, read_at, request_id)
+        return cls._checked(RunKind(kind), raw, text, read_at, request_id=request_id, date=date)
 
     @classmethod
-    def from_item(cls, kind: RunKind | str, raw: Any, read_at: datetime | None = None) -> Run:
+    def from_item(
+        cls, kind: RunKind | str, raw: Any, read_at: datetime | None = None, date: datetime | None = None
+    ) -> Run:
         """Take one item of a listing. Raises ExtendOddAnswerError for anything but an object with an id."""
         try:
             text = json.dumps(raw)
         except RecursionError:
             raise ExtendOddAnswerError("JSON that nests too deep") from None
-        return cls._checked(RunKind(kind), raw, text, read_at)
+        return cls._checked(RunKind(kind), raw, text, read_at, date=date)
 
     @classmethod
     def _checked(
-        cls, kind: RunKind, raw: Any, text: str, read_at: datetime | None, request_id: str | None = None
+        cls,
+        kind: RunKind,
+        raw: Any,
+        text: str,
+        read_at: datetime | None,
+        *,
+        request_id: str | None = None,
+        date: datetime | None,
     ) -> Run:
         if not isinstance(raw, dict):
             raise ExtendOddAnswerError(f"a JSON {type(raw).__name__}, not a run object", body=text)
         if not isinstance(raw.get("id"), str) or not raw["id"]:
             raise ExtendOddAnswerError("a JSON object without a run id", body=text)
-        return cls(kind, raw, text, read_at, request_id)
+        # An unknown name may be tomorrow's; the name of another kind is another kind's run.
+        named = next((other.object_name for other in RunKind if other.object_name == raw.get("object")), None)
+        if named not in (None, kind.object_name):
+            raise ExtendOddAnswerError(f"an object that calls itself {named}, not a {kind.object_name}", body=text)
+        return cls(kind, raw, text, read_at, request_id, date)
 
     def __repr__(self) -> str:
         # Not the JSON: reprs end up in logs, and the JSON is people's documents.
@@ -256,7 +188,7 @@ class Run:
 
     @property
     def age_minutes(self) -> float | None:
-        """Minutes from the last change until it was read, by the API's clock; None where either is unknown."""
+        """Minutes from the last change until it was read, by the earlier of both clocks; None where unknown."""
         if self.read_at is None or self.updated_at is None:
             return None
         return (self.read_at - self.updated_at).total_seconds() / 60
@@ -283,12 +215,10 @@ class Run:
     @property
     def file_names(self) -> list[str]:
         """The names of the run's files: one for most kinds, any number for a workflow, none where hidden."""
-        return self._of_files("name")
-
-    @property
-    def file_ids(self) -> list[str]:
-        """The ids of the run's files; the vendor's listing by file name matches these too for some kinds."""
-        return self._of_files("id")
+        listed = self.raw.get("files")
+        files = listed if isinstance(listed, list) else [self.raw.get("file")]
+        names = [file.get("name") for file in files if isinstance(file, dict)]
+        return [name for name in names if isinstance(name, str)]
 
     @property
     def failure_reason(self) -> str | None:
@@ -301,6 +231,11 @@ class Run:
         return self.status == FAILED and self.failure_reason in ABORTED
 
     @property
+    def was_reviewed(self) -> bool:
+        """Whether a person reviewed or edited it, so that its last change may be theirs."""
+        return any(self.raw.get(field) for field in ("reviewed", "edited", "reviewedAt", "reviewedByUser"))
+
+    @property
     def dashboard_url(self) -> str | None:
         """Where people look at the run in Extend's dashboard."""
         return self._text("dashboardUrl")
@@ -308,12 +243,6 @@ class Run:
     @property
     def _processor(self) -> Any:
         return self.raw.get(self.kind.processor) if self.kind.processor else None
-
-    def _of_files(self, field: str) -> list[str]:
-        listed = self.raw.get("files")
-        files = listed if isinstance(listed, list) else [self.raw.get("file")]
-        found = [file.get(field) for file in files if isinstance(file, dict)]
-        return [value for value in found if isinstance(value, str)]
 
     def _text(self, field: str) -> str | None:
         value = self.raw.get(field)

@@ -1,18 +1,18 @@
-"""Which runs are stale, which are exempt and why, and when a sweep must be refused.
+"""Which runs are stale, and which are exempt and why.
 
-Everything here is pure: runs, limits and the clock come in, a decision comes out. The clock is the API's own.
+Everything here is pure: runs, limits and the time come in, a decision comes out.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Annotated, Protocol
+from typing import Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-
+from prefect_extend_ai.clocks import CLOCK_GRAIN
 from prefect_extend_ai.errors import ExtendInputError
+from prefect_extend_ai.holds import is_held
+from prefect_extend_ai.policy import DEFAULT_POLICY, LONGEST_MINUTES, StalePolicy
 from prefect_extend_ai.runs import PROCESSING, Run, RunKind
 
 __all__ = [
@@ -26,97 +26,11 @@ __all__ = [
     "check_filters",
     "check_limit",
     "in_words",
-    "is_held",
-    "outage",
+    "is_overdue",
     "shortest_limit",
-    "too_many",
     "why_not_at_all",
     "why_not_stale",
 ]
-
-OUTAGE_FROM = 20
-"""From how many stale runs on the outage guard looks whether anything finishes at all."""
-
-CLOCK_GRAIN = timedelta(seconds=2)
-"""HTTP dates are cut to whole seconds, so a run changed just now may seem to lie that far in the future."""
-
-LONGEST_MINUTES = 5_256_000
-"""Ten years: a longer limit is a slip of the hand, and longer still no clock can tell."""
-
-# A blank id or filter is a mistake in somebody's script, and must never come to mean "all".
-Filled = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Minutes = Annotated[int, Field(ge=1, le=LONGEST_MINUTES)]
-
-
-class StalePolicy(BaseModel):
-    """What else decides whether a run is stale, and how far one sweep may go."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    max_total_minutes: Minutes | None = Field(
-        default=None,
-        title="Limit since creation (minutes)",
-        description="Also stale when the run was created longer ago than this, whatever its last update says.",
-    )
-    minutes_by_processor: dict[Filled, Minutes] = Field(
-        default={},
-        title="Limits by processor (minutes)",
-        description='A limit of its own for a classifier (extractor, ...) id: {"cl_invoices": 120}.',
-    )
-    only_processors: list[Filled] = Field(
-        default=[], title="Only these processors", description="Classifier (extractor, ...) ids to keep to."
-    )
-    except_processors: list[Filled] = Field(
-        default=[],
-        title="Never these processors",
-        description="Classifier (extractor, ...) ids whose runs are never touched, whatever else is said.",
-    )
-    source: Filled | None = Field(
-        default=None, title="Source", description="Only runs that this source created, such as API or WORKFLOW_RUN."
-    )
-    batch_id: Filled | None = Field(default=None, title="Batch", description="Only runs of this batch, such as bpr_...")
-    file_name_contains: Filled | None = Field(
-        default=None, title="File name contains", description="Only runs whose file name contains this."
-    )
-    hold_key: Filled = Field(
-        default="prefect_hold",
-        title="Hold key",
-        description="A run whose metadata has this key set to something true is never touched.",
-    )
-    max_cancellations: int = Field(
-        default=500,
-        ge=1,
-        title="Most cancellations in one sweep",
-        description="The oldest so many are cancelled; the rest is left for the next sweep.",
-    )
-    refuse_above: int = Field(
-        default=5000,
-        ge=0,
-        title="Refuse above",
-        description="More stale runs than this is a mistake or an outage: cancel nothing and fail as Refused.",
-    )
-    outage_guard: bool = Field(
-        default=True,
-        title="Outage guard",
-        description=f"{OUTAGE_FROM} or more stale and nothing finished within the limit means that Extend is down: "
-        "cancel nothing and fail as Refused.",
-    )
-    confirm_seconds: int = Field(
-        default=60,
-        ge=1,
-        le=3600,
-        title="Confirm within (seconds)",
-        description="How long to wait for an accepted cancel to take before the run is called unconfirmed.",
-    )
-    max_sweep_minutes: Minutes = Field(
-        default=30,
-        title="Longest sweep (minutes)",
-        description="After this no further cancel is sent; what was not reached is left for the next sweep.",
-    )
-
-
-DEFAULT_POLICY = StalePolicy()
-"""The policy of whoever names none."""
 
 
 class Exempt(enum.StrEnum):
@@ -124,6 +38,7 @@ class Exempt(enum.StrEnum):
 
     TOO_YOUNG = "too_young"
     HELD = "held"
+    EXCEPT_RUN = "except_run"
     EXCEPT_PROCESSOR = "except_processor"
     OTHER_PROCESSOR = "other_processor"
     OTHER_FILE = "other_file"
@@ -131,6 +46,12 @@ class Exempt(enum.StrEnum):
     NO_TIMESTAMP = "no_timestamp"
     FUTURE_TIMESTAMP = "future_timestamp"
     UNREADABLE = "unreadable"
+
+
+LEFT_OUT = frozenset(
+    {Exempt.HELD, Exempt.EXCEPT_RUN, Exempt.EXCEPT_PROCESSOR, Exempt.OTHER_PROCESSOR, Exempt.OTHER_FILE}
+)
+"""Why a run is left alone that is over its limit."""
 
 
 class Listed(Protocol):
@@ -145,6 +66,7 @@ class Listed(Protocol):
 _WORDS = {
     Exempt.OTHER_STATUS: "its status is {run.status}, which cannot be cancelled",
     Exempt.TOO_YOUNG: "it changed since it was listed and is no longer stale",
+    Exempt.EXCEPT_RUN: "except_runs names it",
     Exempt.HELD: "held: its metadata has {policy.hold_key}",
     Exempt.NO_TIMESTAMP: "it no longer says when it last changed",
     Exempt.FUTURE_TIMESTAMP: "its times lie in the future",
@@ -165,7 +87,7 @@ def assess(
 
     Args:
         run: the run as last read.
-        now: the API's clock when it was read.
+        now: when it was read, by the earlier of Extend's clock and ours.
         max_processing_minutes: minutes since the last change after which a run is stale.
         policy: the rest of the rules.
         updated_at: the last change as the listing told it, for kinds whose single read does not carry it.
@@ -179,7 +101,8 @@ def assess(
     if updated_at is None:
         return Exempt.NO_TIMESTAMP
     created_at = run.created_at or created_at
-    if max(updated_at, created_at or updated_at) - now > CLOCK_GRAIN:
+    # The run's times are Extend's, so the future is what lies ahead of its clock; ours may just be behind it.
+    if max(updated_at, created_at or updated_at) - (run.date or now) > CLOCK_GRAIN:
         return Exempt.FUTURE_TIMESTAMP
     if created_at is not None and created_at - updated_at > CLOCK_GRAIN:
         return Exempt.UNREADABLE  # changed before it was there: neither time can be believed
@@ -189,8 +112,16 @@ def assess(
     return _left_out(run, policy) if stale else Exempt.TOO_YOUNG
 
 
+def is_overdue(run: Run, now: datetime, max_processing_minutes: int, policy: StalePolicy) -> bool:
+    """Whether a listed run is over its limit, whichever runs the policy selects or leaves out."""
+    exempt = assess(run, now=now, max_processing_minutes=max_processing_minutes, policy=policy)
+    return exempt is None or exempt in LEFT_OUT
+
+
 def _left_out(run: Run, policy: StalePolicy) -> Exempt | None:
     """Why `policy` leaves a run alone that is old enough."""
+    if run.id in policy.except_runs:
+        return Exempt.EXCEPT_RUN
     if run.processor_id in policy.except_processors:
         return Exempt.EXCEPT_PROCESSOR
     if policy.only_processors and run.processor_id not in policy.only_processors:
@@ -226,15 +157,9 @@ def why_not_at_all(run: Run, policy: StalePolicy) -> str | None:
         return _WORDS[Exempt.OTHER_STATUS].format(run=run)
     if not run.is_readable:
         return _WORDS[Exempt.UNREADABLE]
+    if run.id in policy.except_runs:
+        return _WORDS[Exempt.EXCEPT_RUN]
     return _WORDS[Exempt.HELD].format(policy=policy) if is_held(run, policy) else None
-
-
-def is_held(run: Run, policy: StalePolicy) -> bool:
-    """Whether somebody holds the run: its metadata has the hold key, set to something true.
-
-    Any text but the empty one is true, "false" included: a run is held in doubt, never cancelled in doubt.
-    """
-    return bool(run.metadata.get(policy.hold_key))
 
 
 def shortest_limit(max_processing_minutes: int, policy: StalePolicy) -> timedelta:
@@ -257,16 +182,6 @@ def check_filters(kind: RunKind, policy: StalePolicy) -> None:
         )
 
 
-def too_many(stale: int, policy: StalePolicy) -> str | None:
-    """Why so many stale runs are a mistake or an outage rather than a backlog; None where they are not."""
-    if stale <= policy.refuse_above:
-        return None
-    return (
-        f"{stale} stale runs are more than refuse_above allows ({policy.refuse_above}). "
-        "Look whether the limit is right and Extend is up, then raise refuse_above to go on."
-    )
-
-
 def in_words(max_processing_minutes: int, policy: StalePolicy) -> str:
     """What makes a run stale, for people."""
     total = f", or in all for more than {policy.max_total_minutes}" if policy.max_total_minutes is not None else ""
@@ -279,19 +194,6 @@ def check_limit(max_processing_minutes: int) -> None:
         raise ExtendInputError(
             f"max_processing_minutes is {max_processing_minutes}: take at least 1, and {LONGEST_MINUTES} at most"
         )
-
-
-def outage(
-    stale: int, finished: Iterable[datetime], now: datetime, limit: timedelta, policy: StalePolicy
-) -> str | None:
-    """Why the vendor seems to be down: many stale, and none of `finished` (times of last change) within the limit."""
-    if not policy.outage_guard or stale < OUTAGE_FROM or any(now - moment <= limit for moment in finished):
-        return None
-    minutes = int(limit.total_seconds() // 60)
-    return (
-        f"{stale} runs are stale and none has finished within the last {minutes} minutes: Extend seems to be down. "
-        "Look at its status, then sweep again; set outage_guard to false if you know better."
-    )
 
 
 def age_band(age: timedelta, limit: timedelta) -> str:
@@ -314,7 +216,5 @@ def _limit(run: Run, max_processing_minutes: int, policy: StalePolicy) -> timede
 def _file_matches(run: Run, needle: str | None) -> bool:
     # The listing was asked for the same; looked at again, since an ignored filter would select every run.
     # Whether Extend minds the case is not known, so we do not.
-    if needle is None:
-        return True
-    names = [*run.file_names, *run.file_ids, run.id]
-    return any(needle.casefold() in name.casefold() for name in names)
+    # The vendor's listing matches ids too for some kinds: names are what was asked for.
+    return needle is None or any(needle.casefold() in name.casefold() for name in run.file_names)

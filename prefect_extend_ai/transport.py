@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Protocol
 
@@ -81,6 +82,7 @@ class Transport:
         deadline: seconds for a whole call, with its repeats and its waiting.
         clock: seconds, monotonic.
         sleep: waits so many seconds; for the paces.
+        now: the time here, an aware datetime; runs are aged by the earlier of it and Extend's.
         permit: awaited right before each request of any category, for a budget that is shared with others. What it
             raises ends the call, and nothing was sent.
     """
@@ -99,6 +101,7 @@ class Transport:
         deadline: float = 120,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
         permit: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         headers = {
@@ -112,6 +115,7 @@ class Transport:
         self._names_workspace = workspace_id is not None
         self._deadline = deadline
         self._clock = clock
+        self._now = now
         self._permit = permit
         self._reads = Pace(requests_per_second, clock=clock, sleep=sleep)
         self._writes = Pace(requests_per_second, clock=clock, sleep=sleep)
@@ -228,7 +232,7 @@ class Transport:
                 call.doing, call.limited = AWAY, None
                 response = await http.send(http.build_request(method, path, params=params), stream=True)
                 try:
-                    return await _read_whole(response)
+                    return await _read_whole(response, self._now())
                 finally:
                     await response.aclose()
         except asyncio.CancelledError:
@@ -282,7 +286,7 @@ class _Call:
     limited: ExtendRateLimitError | None = None
 
 
-async def _read_whole(response: httpx.Response) -> Answer:
+async def _read_whole(response: httpx.Response, received_at: datetime) -> Answer:
     body = bytearray()
     problem = ""
     try:
@@ -300,7 +304,7 @@ async def _read_whole(response: httpx.Response) -> Answer:
             body.decode()
         except UnicodeDecodeError:
             problem = "a body that is not UTF-8"
-    answer = Answer.of(response.status_code, response.headers, text)
+    answer = Answer.of(response.status_code, response.headers, text, received_at)
     if response.is_success and problem:
         raise ExtendOddAnswerError(problem, status=answer.status, request_id=answer.request_id)
     return answer

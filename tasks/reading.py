@@ -4,6 +4,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from prefect_extend_ai.credentials import ExtendCredentials
+from prefect_extend_ai.errors import ExtendOddAnswerError
 from prefect_extend_ai.runs import KindName, Run, RunKind
 from prefect_extend_ai.staleness import DEFAULT_POLICY, StalePolicy
 from prefect_extend_ai.survey import take_survey
@@ -46,6 +47,7 @@ async def find_stale_runs(
 
     Raises:
         ExtendInputError: The policy filters by something that this kind cannot be listed by; nothing was sent.
+        ExtendOddAnswerError: Extend ignores a filter of the policy, so that the runs may be anybody's.
         ExtendError: The listing could not be read to its end.
     """
     found: dict[str, Run] = {}
@@ -53,4 +55,6 @@ async def find_stale_runs(
         survey = await take_survey(
             client, RunKind(kind), max_processing_minutes, policy, keep=lambda run: found.setdefault(run.id, run)
         )
+    if survey.refusal is not None:
+        raise ExtendOddAnswerError(survey.refusal)
     return [found[target.run_id] for target in survey.stale]

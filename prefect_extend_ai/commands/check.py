@@ -17,17 +17,19 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import DeploymentStatus, FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
+from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
 from prefect_extend_ai.addresses import without_password
 from prefect_extend_ai.client import Page
 from prefect_extend_ai.commands.blocks import BlockName, differing_fields, saved_block
-from prefect_extend_ai.commands.findings import Finding, LastSweep, Verdict, judge_clock, judge_last_sweep
+from prefect_extend_ai.commands.findings import Finding, LastSweep, Verdict, judge_clock, judge_holds, judge_last_sweep
 from prefect_extend_ai.commands.reach import deployment_of, prefect_api
 from prefect_extend_ai.commands.references import look_at_references
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError, ExtendInputError, RecordError
+from prefect_extend_ai.policy import StalePolicy
 from prefect_extend_ai.rendering import visible
 from prefect_extend_ai.runs import KindName, RunKind
 from prefect_extend_ai.settings import ExtendSettings
@@ -51,24 +53,30 @@ async def run_check(
         kind: The kind of run that the key must be able to read.
     """
     findings, block = await look_at_prefect(name)
-    findings = [*await look_at_extend(block, RunKind(kind)), *findings]
+    findings = [*await look_at_extend(block, RunKind(kind), await _deployed_policy(name)), *findings]
     console = Console(soft_wrap=True, highlight=False)
     for each in findings:
         console.print(Text.assemble((f"{each.verdict:<6}", COLOURS[each.verdict]), f"{each.about:<12}{each.said}"))
     return SOMETHING_TO_MEND if any(each.verdict is Verdict.MEND for each in findings) else 0
 
 
-async def look_at_extend(block: ExtendCredentials | None, kind: RunKind) -> list[Finding]:
+async def look_at_extend(
+    block: ExtendCredentials | None, kind: RunKind, policy: StalePolicy | None = None
+) -> list[Finding]:
     """Whether the key of the saved block, or of the environment where there is none, can read runs.
 
     Args:
         block: the saved block, None where there is none.
         kind: the kind of run to read.
+        policy: what sweeps go by, where that is known: then the runs in progress are looked at for what looks held.
     """
+    oldest = None
     try:
         credentials = block or ExtendSettings().credentials()
         page = await newest(credentials, kind)
-        ours = datetime.now(UTC)
+        if policy is not None:
+            async with credentials.get_client() as client:
+                oldest = await anext(aiter(client.iter_pages(kind)))
     except ExtendError as error:
         return [Finding("Extend", Verdict.MEND, str(error))]
     where = credentials.workspace_id or "the key's own workspace"
@@ -81,13 +89,24 @@ async def look_at_extend(block: ExtendCredentials | None, kind: RunKind) -> list
     else:
         doubt = "is it the right one, and the key of the right environment (test or production)?"
         found.append(Finding("Workspace", Verdict.NOTE, f"{where} has no {kind} runs at all: {doubt}"))
-    return [*found, judge_clock(page.read_at, ours)]
+    holds = judge_holds(oldest.runs, policy) if oldest and policy else None
+    return [*found, judge_clock(page), *([holds] if holds else [])]
 
 
 async def newest(credentials: ExtendCredentials, kind: RunKind = RunKind.CLASSIFY) -> Page:
     """A page with the newest run of a kind, empty where there is none. Raises ExtendError where the key cannot read."""
     async with credentials.get_client() as client:
         return await anext(aiter(client.iter_pages(kind, status=None, sort_dir="desc", page_size=1)))
+
+
+async def _deployed_policy(name: str) -> StalePolicy | None:
+    """What the deployed sweep goes by; None where that cannot be read."""
+    try:
+        async with prefect_api() as prefect:
+            deployment = await deployment_of(prefect, "cancel-stale-runs", name)
+            return StalePolicy.model_validate(deployment.parameters.get("policy") or {}) if deployment else None
+    except (RecordError, ValidationError):
+        return None
 
 
 async def look_at_prefect(name: str) -> tuple[list[Finding], ExtendCredentials | None]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-__all__ = ["Finding", "LastSweep", "Verdict", "judge_clock", "judge_last_sweep"]
+from prefect_extend_ai.client import Page
+from prefect_extend_ai.clocks import clock_words, compare_clocks, span
+from prefect_extend_ai.holds import looks_held
+from prefect_extend_ai.policy import StalePolicy
+from prefect_extend_ai.rendering import visible
+from prefect_extend_ai.runs import Run
 
-CLOCK_TOLERANCE = timedelta(seconds=30)
-"""The `Date` header is in whole seconds, and an answer takes its time."""
+__all__ = ["Finding", "LastSweep", "Verdict", "judge_clock", "judge_holds", "judge_last_sweep"]
+
 STILL_PENDING = "StillPending"
 """The name of the state of a sweep that completed, and knows of cancels that have not."""
 NO_BLOCK = "Failed to resolve block references"
@@ -61,16 +67,25 @@ class LastSweep:
     well: bool
 
 
-def judge_clock(theirs: datetime | None, ours: datetime) -> Finding:
-    """Compare Extend's clock, from an answer's `Date`, with the one here when the answer came."""
-    if theirs is None:
-        return Finding("Clock", Verdict.NOTE, "Extend's answer has no date to compare with")
-    ahead = ours - theirs
-    if abs(ahead) <= CLOCK_TOLERANCE:
+def judge_clock(page: Page) -> Finding:
+    """Compare Extend's clock, from a page's `Date`, with the one here when it came; its runs tell whose is wrong."""
+    if page.date is None:
+        return Finding("Clock", Verdict.MEND, "Extend's response has no readable Date, so no sweep can tell an age")
+    moments = [moment for run in page.runs for moment in (run.created_at, run.updated_at)]
+    found = compare_clocks(page.date, page.received_at, moments)
+    if found is None:
         return Finding("Clock", Verdict.OK, "agrees with Extend's")
-    way = "ahead of" if ahead > timedelta() else "behind"
-    said = f"{_span(abs(ahead))} {way} Extend's; sweeps go by Extend's clock, but schedules do not: set this one (NTP)"
-    return Finding("Clock", Verdict.NOTE, said)
+    return Finding("Clock", Verdict.NOTE, clock_words(found.seconds, found.suspect))
+
+
+def judge_holds(runs: Iterable[Run], policy: StalePolicy) -> Finding | None:
+    """Whether runs in progress have metadata that looks like a hold and holds nothing; None where none has."""
+    doubtful = [run.id for run in runs if looks_held(run, policy)]
+    if not doubtful:
+        return None
+    which = f"{len(doubtful)} run{'' if len(doubtful) == 1 else 's'} in progress, {visible(doubtful[0], 80)} the oldest"
+    said = f"{which}: metadata that looks like a hold, but the hold key is {policy.hold_key}, so a sweep cancels them"
+    return Finding("Holds", Verdict.NOTE, f"{said}. If they are to be held, set hold_key in the policy to their key")
 
 
 def judge_last_sweep(
@@ -95,7 +110,7 @@ def judge_last_sweep(
         now: the time.
     """
     about = "Last sweep"
-    told = f"{_span(now - last.since)} ago: {last.state}, {last.message}" if last else "there was none yet"
+    told = f"{span(now - last.since)} ago: {last.state}, {last.message}" if last else "there was none yet"
     if last is not None and not last.well:
         how = f": {BLOCK_MISSING}" if NO_BLOCK in last.message else ""
         return Finding(about, Verdict.MEND, f"{told} (flow run {last.name}){how}")
@@ -105,15 +120,7 @@ def judge_last_sweep(
         return Finding(about, Verdict.MEND, f"{told}; nothing is there to run the next one: {how_to_start}")
     if not scheduled:
         return Finding(about, Verdict.MEND, f"{told}; no sweep will run: no schedule is active, the UI switches one on")
-    due = f"the next is due in {_span(coming - now)}" if coming else "a schedule is active"
+    due = f"the next is due in {span(coming - now)}" if coming else "a schedule is active"
     if last is not None and last.state == STILL_PENDING:
         return Finding(about, Verdict.NOTE, f"{told}; cancels of earlier sweeps are still pending; {due}")
     return Finding(about, Verdict.OK if last else Verdict.NOTE, f"{told}; {due}")
-
-
-def _span(time: timedelta) -> str:
-    seconds = max(round(time.total_seconds()), 0)
-    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {unit}s"
-    return f"{seconds} seconds"

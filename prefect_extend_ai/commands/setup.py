@@ -173,6 +173,8 @@ async def _stale_now(credentials: ExtendCredentials, parameters: Mapping[str, An
             survey = await take_survey(client, kind, limit, StalePolicy(**parameters.get("policy", {})))
     except (ExtendError, TypeError, ValueError) as error:
         return f"not known: {str(error).splitlines()[0]}"
+    if survey.refusal is not None:
+        return f"the sweep would be refused: {survey.refusal}"
     stale = len(survey.stale)
     return f"{stale} {kind} run{'' if stale == 1 else 's'}, of {survey.listed} looked at: what the first sweep cancels"
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
+from prefect_extend_ai.clocks import clock_words
 from prefect_extend_ai.rendering.inert import address, escape, link, unmarked
 from prefect_extend_ai.rendering.pending import FOR_THE_VENDOR, pending_section, vendor_note
 from prefect_extend_ai.rendering.picture import draw_picture
@@ -51,6 +52,7 @@ def report_page(
         f"## {escape(report.headline, 600)}",
         _mark(report),
         _context(report, flow_run_url),
+        _doubts(report),
         _next_steps(report),
         pending_section(report),
         f"### Numbers\n\n{table(['What', 'Runs', 'Of'], _numbers(report), number='Runs')}"
@@ -109,6 +111,21 @@ def _context(report: SweepReport, flow_run_url: str | None) -> str:
         link("flow run", flow_run_url) if flow_run_url else "",
     ]
     return " · ".join(fact for fact in facts if fact)
+
+
+def _doubts(report: SweepReport) -> str:
+    """What may be otherwise than the rules say, for a person to look into."""
+    doubts = []
+    if report.clock_difference_seconds is not None:
+        doubts.append(clock_words(report.clock_difference_seconds, report.clock_suspect))
+    if count := len(report.looks_held):
+        runs = "1 stale run has" if count == 1 else f"{count:,} stale runs have"
+        shown = ", ".join(escape(run_id) for run_id in report.looks_held[:3])
+        doubts.append(
+            f"{runs} metadata that looks like a hold, but not the hold key that this sweep goes by ({shown}"
+            f"{', ...' if count > 3 else ''}). If they are to be held, set hold_key in the policy to the key they have."
+        )
+    return "\n\n".join(f"⚠️ {doubt}" for doubt in doubts)
 
 
 def _numbers(report: SweepReport) -> Iterable[Sequence[str]]:

@@ -115,7 +115,7 @@ def _query(kind: RunKind, workspace: str, asked: dict[str, str], behaviour: Beha
             raise Fault(400, "INVALID_REQUEST", "sortDir must be asc or desc.")
         sort_by = "createdAt" if asked.get("sortBy") == "createdAt" else "updatedAt"
         descending = asked.get("sortDir") != "asc"
-    filters = tuple((name, asked[name]) for name in _filters(kind) if name in asked)
+    filters = tuple((name, asked[name]) for name in _filters(kind) if name in asked and behaviour.heeds_filters)
     length = min(int(size), behaviour.largest_page or _MOST_A_PAGE)
     return Query(kind, workspace, status, filters, sort_by, descending, length)
 

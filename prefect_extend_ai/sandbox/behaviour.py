@@ -69,6 +69,12 @@ class Behaviour(BaseModel):
     no_workspace_status: Literal[400, 401, 403, 422] = Field(
         default=400, description="Status of the answer to an organization key that names no workspace."
     )
+    heeds_filters: bool = Field(
+        default=True, description="Whether listings heed filters such as `source` and `batchId`, or ignore them."
+    )
+    date_ahead_minutes: float = Field(
+        default=0.0, description="Minutes that the `Date` header is ahead of the times of runs; negative for behind."
+    )
     created_run_seconds: float | None = Field(
         default=20.0, ge=0, description="Seconds until a run created over the API is PROCESSED; None for never."
     )

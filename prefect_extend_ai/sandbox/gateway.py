@@ -104,7 +104,7 @@ class Gateway:
             await _drop(scope, receive)
             return
         response.headers["x-extend-request-id"] = call.request_id
-        response.headers["Date"] = format_datetime(moment, usegmt=True)
+        response.headers["Date"] = format_datetime(world.date(), usegmt=True)
         await response(scope, receive, send)
 
     async def _answer(self, call: Call, trouble: Trouble | None, scope: Scope, receive: Receive) -> Response | None:
@@ -145,10 +145,9 @@ class Gateway:
             raise Fault(403, "FORBIDDEN", "This key is bound to another workspace.")
         call.workspace = bound or named or ""
         with world.lock:
-            now = world.now()
-            wait = world.limiter.wait(call.category, now)
+            wait = world.limiter.wait(call.category, world.now())
         if wait:
-            header = retry_after_header(world.behaviour.retry_after, wait, now)
+            header = retry_after_header(world.behaviour.retry_after, wait, world.date())
             raise Fault(429, "RATE_LIMIT_EXCEEDED", f"Too many {call.category} requests.", header)
 
     def _changed(self, call: Call, trouble: Trouble) -> bool:

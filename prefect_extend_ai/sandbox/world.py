@@ -107,6 +107,10 @@ class World:
         """The sandbox's time: the clock's, and what it was advanced by."""
         return self._clock() + self._ahead
 
+    def date(self) -> datetime:
+        """What the `Date` header of a response says."""
+        return self.now() + timedelta(minutes=self.behaviour.date_ahead_minutes)
+
     def advance(self, *, minutes: float = 0, seconds: float = 0) -> None:
         """Let time pass."""
         self._ahead += timedelta(minutes=minutes, seconds=seconds)

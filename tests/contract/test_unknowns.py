@@ -57,9 +57,10 @@ READINGS = {
     "always_dated": [False, True],
     "nulls": [True, False],
     "fractions": [True, False],
+    "date_ahead_minutes": [0, 120],
 }
 """Each switch that a sweep can notice, and what it is set to."""
-APART = {"file_name_case", "created_run_seconds", "no_workspace_status"}
+APART = {"file_name_case", "heeds_filters", "created_run_seconds", "no_workspace_status"}
 """Switches that no sweep without a filter notices; they have tests of their own."""
 AROUND = {"rate": [None, 15], "max_total_minutes": [None, 240]}
 """What else is combined with them: the sandbox's rate limit, and a limit by creation."""
@@ -137,6 +138,7 @@ class Stage:
             requests_per_second=50,
             http_transport=self.wire,
             clock=self.loop.time,
+            now=self.world.now,
             **options,
         )
         return ExtendClient(transport)
@@ -298,6 +300,44 @@ def test_a_filter_by_file_name_keeps_to_such_files_whether_or_not_it_heeds_case(
     stage.world.add(kind, age_minutes=90, file_name="another.pdf")
     swept = staged.run(stage.sweep())
     assert {each.run_id for each in swept.cancellations} == set(named[:found])
+
+
+ORIGINS = {
+    "source": [{"source": "API"}, {"source": "STUDIO"}],
+    "batch_id": [{"batch_id": "bpr_1"}, {"batch_id": "bpr_2"}],
+    "file_name_contains": [{"file_name": "API.pdf"}, {"file_name": "other.pdf"}],
+}
+
+
+@pytest.mark.parametrize("name", ORIGINS)
+@pytest.mark.parametrize("heeds", [True, False])
+@pytest.mark.parametrize("nulls", [True, False])
+def test_an_ignored_filter_cancels_nobody_elses_runs(staged, kind, name, heeds, nulls):
+    if name not in kind.filters:
+        return
+    stage = staged.on(kind, {"heeds_filters": heeds, "nulls": nulls})
+    policy = StalePolicy(**{name: "bpr_1" if name == "batch_id" else "API"})
+    mine, other = ORIGINS[name]
+    ours = [stage.world.add(kind, age_minutes=90 + number, **mine) for number in range(2)]
+    for number in range(2):
+        stage.world.add(kind, age_minutes=95 + number, **other)
+
+    async def look():
+        async with stage.client() as client:
+            return await guarded_survey(client, kind, 60, policy)
+
+    survey = staged.run(look())
+    if heeds or name == "file_name_contains":
+        assert (survey.refusal, {target.run_id for target in survey.stale}) == (None, set(ours))
+    else:
+        assert survey.refusal.startswith(f"Extend's listing ignores {name}")
+
+
+def test_a_date_that_is_behind_makes_runs_younger_only(staged, kind):
+    stage = staged.on(kind, {"date_ahead_minutes": -120})
+    old = stage.world.add(kind, age_minutes=200)
+    stage.world.add(kind, age_minutes=90)
+    assert {each.run_id for each in staged.run(stage.sweep()).cancellations} == {old}
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 422])

@@ -14,9 +14,10 @@ from prefect.exceptions import ParameterTypeError
 from pydantic import TypeAdapter
 
 from prefect_extend_ai import ExtendCredentials, ExtendError, Outcome, RunKind, StalePolicy, SweepFailed
+from prefect_extend_ai.errors import SweepRefused
 from prefect_extend_ai.flows import cancel_runs, cancel_stale_runs
 from prefect_extend_ai.runs import KindName
-from prefect_extend_ai.sandbox import World, serve
+from prefect_extend_ai.sandbox import Behaviour, World, serve
 from prefect_extend_ai.tasks import cancel_run, find_stale_runs, get_run
 
 NOT_CANCELLABLE = ["edit", "form_detection", "batch"]
@@ -117,6 +118,41 @@ async def test_tasks_take_each_kind(extend, account, kind):
     assert [run.id for run in await find_stale_runs(account, 60, kind.value)] == [run_id]
     assert (await cancel_run(account, run_id, kind)).outcome is Outcome.CANCELLED
     assert await find_stale_runs(account, 60, kind) == []
+
+
+@pytest.fixture
+def odd(prefect_server):
+    """An Extend whose Date is two hours ahead and whose listings ignore filters."""
+    behaviour = Behaviour(date_ahead_minutes=120, heeds_filters=False)
+    with serve(World(seed=next(SEEDS), behaviour=behaviour)) as running:
+        yield running
+
+
+async def test_a_report_tells_of_a_wrong_clock_and_of_what_looks_held(odd, artifacts):
+    account = ExtendCredentials(api_key="sk_sandbox", base_url=odd.url, requests_per_second=200)
+    young, old = odd.world.add(age_minutes=2), odd.world.add(age_minutes=90, metadata={"ops": {"hold": True}})
+    spared = odd.world.add(age_minutes=90)
+    policy = QUICK.model_copy(update={"except_runs": [spared]})
+    report = await cancel_stale_runs(account, policy=policy)
+    assert cancelled(odd.world) == {old}
+    assert (report.clock_difference_seconds, report.clock_suspect) == (pytest.approx(7200, abs=2), "extend")
+    assert report.looks_held == [old]
+    assert report.exempt == {"except_run": 1, "too_young": 1}
+    page = max(artifacts.keyed("extend-sweep-classify"), key=lambda artifact: artifact["created"])["data"]
+    assert "Extend's clock is" in page
+    assert "looks like a hold" in page
+    assert odd.world.get(young).status == "PROCESSING"
+
+
+async def test_a_filter_that_extend_ignores_ends_the_flow_refused(odd):
+    account = ExtendCredentials(api_key="sk_sandbox", base_url=odd.url, requests_per_second=200)
+    odd.world.add(age_minutes=90, source="STUDIO")
+    policy = StalePolicy(source="API")
+    with pytest.raises(SweepRefused, match="Extend's listing ignores source"):
+        await cancel_stale_runs(account, policy=policy)
+    with pytest.raises(ExtendError, match="Extend's listing ignores source"):
+        await find_stale_runs(account, 60, policy=policy)
+    assert cancelled(odd.world) == set()
 
 
 def listings(world):

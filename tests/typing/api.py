@@ -69,6 +69,7 @@ def policy() -> StalePolicy:
         minutes_by_processor={"cl_invoices": 120},
         only_processors=["cl_invoices"],
         except_processors=["cl_quarterly_reports"],
+        except_runs=["clr_..."],
         source="API",
         batch_id="bpr_...",
         file_name_contains="invoice",
@@ -92,6 +93,8 @@ async def client() -> None:
             assert_type(page.runs, list[Run])
             assert_type(page.unreadable, int)
             assert_type(page.read_at, datetime | None)
+            assert_type(page.date, datetime | None)
+            assert_type(page.received_at, datetime | None)
         async for listed in extend.iter_runs("workflow", sort_by="createdAt", sort_dir="desc", batch_id="batch_..."):
             assert_type(listed, Run)
 
@@ -112,6 +115,8 @@ def a_run(run: Run) -> None:
     assert_type(run.file_names, list[str])
     assert_type(run.failure_reason, str | None)
     assert_type(run.was_aborted, bool)
+    assert_type(run.was_reviewed, bool)
+    assert_type(run.date, datetime | None)
     assert_type(run.dashboard_url, str | None)
     assert_type(run.metadata.get("customer") is None, bool)
     metadata: Mapping[str, object] = run.metadata
@@ -131,6 +136,7 @@ def a_kind(kind: RunKind) -> None:
     assert_type(kind.filters, frozenset[str])
     assert_type(kind.dated, bool)
     assert_type(kind.worked, tuple[str, ...])
+    assert_type(kind.stopped, tuple[str, ...])
 
 
 async def tasks() -> None:
@@ -196,6 +202,8 @@ async def flows() -> SweepReport:
     assert_type(counts[Outcome.ERROR], int)
     assert_type(report.cancellations, list[Cancellation])
     assert_type(report.exempt, dict[str, int])
+    assert_type(report.clock_difference_seconds, float | None)
+    assert_type(report.looks_held, list[str])
     assert_type(report.selected, int)
     assert_type(report.headline, str)
     assert_type(report.needs_attention, bool)

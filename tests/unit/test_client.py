@@ -44,6 +44,7 @@ class Api:
                 api_version="2026-02-09",
                 requests_per_second=10**6,
                 http_transport=httpx.MockTransport(self),
+                now=lambda: NOON,
             )
         )
 
@@ -92,6 +93,7 @@ async def test_each_kind_is_cancelled_at_its_own_path(kind):
         (b"{}", "without a run id"),
         (b'{"id": 5}', "without a run id"),
         (b'{"id": "clr_2"}', "another run"),
+        (b'{"id": "clr_1", "object": "extract_run"}', "calls itself extract_run, not a classify_run"),
         (b"[" * 100_000, "not JSON"),
     ],
 )
@@ -263,7 +265,7 @@ async def test_a_token_that_comes_again_ends_in_an_error_and_not_in_a_loop(token
 
 
 async def test_items_that_are_no_runs_are_counted_and_spoil_nothing(caplog):
-    items = [a_run(1), None, "x", {}, {"id": ""}, {"id": 5}, a_run(2)]
+    items = [a_run(1), None, "x", {}, {"id": ""}, a_run(3) | {"object": "parse_run"}, a_run(2)]
     async with Api(a_page(*items), a_page(*items)).client() as client:
         (page,) = [page async for page in client.iter_pages()]
         assert [run.id async for run in client.iter_runs()] == ["clr_1", "clr_2"]

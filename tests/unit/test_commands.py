@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from prefect_extend_ai import ExtendCredentials, RunKind
+from prefect_extend_ai import ExtendCredentials, RunKind, StalePolicy
 from prefect_extend_ai.cli import main
 from prefect_extend_ai.commands.blocks import block_reference, differing_fields
 from prefect_extend_ai.commands.check import look_at_extend
 from prefect_extend_ai.commands.findings import Verdict
-from prefect_extend_ai.commands.setup import Deployed, deployment_plan
-from prefect_extend_ai.sandbox import World, serve
+from prefect_extend_ai.commands.setup import Deployed, _stale_now, deployment_plan
+from prefect_extend_ai.sandbox import Behaviour, World, serve
 
 KEY = "sk_commands-4711"
 
@@ -60,8 +60,41 @@ async def test_a_workspace_without_any_run_raises_the_question_whether_it_is_the
 
 
 async def test_a_clock_that_is_off_is_noticed():
-    world = World(keys={KEY: "ws_sandbox"}, clock=lambda: datetime.now(UTC) + timedelta(minutes=10))
-    assert "behind Extend's" in (await look(world))["Clock"].said
+    world = World(keys={KEY: "ws_sandbox"}, clock=lambda: datetime.now(UTC) + timedelta(minutes=10, seconds=30))
+    world.add(age_minutes=1)
+    found = (await look(world))["Clock"]
+    assert found.verdict is Verdict.NOTE
+    # The run changed nine minutes from now by the clock here.
+    assert found.said.startswith("Extend's clock is 10 minutes ahead of the one here. The clock here is likely")
+
+
+async def test_a_date_that_is_off_is_told_from_a_clock_here_that_is():
+    world = World(keys={KEY: "ws_sandbox"}, behaviour=Behaviour(date_ahead_minutes=600))
+    world.add(age_minutes=1)
+    assert "Extend's is likely the wrong one" in (await look(world))["Clock"].said
+
+
+async def test_what_setup_calls_stale_goes_by_both_clocks():
+    world = World(keys={KEY: "ws_sandbox"}, behaviour=Behaviour(date_ahead_minutes=120))
+    world.add(age_minutes=2)
+    with serve(world) as sandbox:
+        block = ExtendCredentials(base_url=sandbox.url, api_key=KEY)
+        assert (await _stale_now(block, {"max_processing_minutes": 60})).startswith("0 classify runs, of 1 looked at")
+        world.behaviour = Behaviour(heeds_filters=False)
+        world.add(age_minutes=90)
+        said = await _stale_now(block, {"max_processing_minutes": 60, "policy": {"batch_id": "bpr_1"}})
+        assert said.startswith("the sweep would be refused: Extend's listing ignores batch_id")
+
+
+async def test_a_hold_by_another_key_is_told_where_the_policy_is_known():
+    world = World(keys={KEY: "ws_sandbox"})
+    world.add(age_minutes=90, metadata={"ops": {"hold": True}})
+    with serve(world) as sandbox:
+        block = ExtendCredentials(base_url=sandbox.url, api_key=KEY)
+        found = await look_at_extend(block, RunKind.CLASSIFY, StalePolicy())
+        assert found[-1].about == "Holds"
+        held = await look_at_extend(block, RunKind.CLASSIFY, StalePolicy(hold_key="ops.hold"))
+        assert [each.about for each in held] == ["Extend", "Workspace", "Clock"]
 
 
 async def test_without_a_block_and_without_a_key_it_says_which_variable_to_set():

@@ -7,7 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from prefect_extend_ai.commands.findings import LastSweep, Verdict, judge_clock, judge_last_sweep
+from prefect_extend_ai.client import Page
+from prefect_extend_ai.commands.findings import LastSweep, Verdict, judge_clock, judge_holds, judge_last_sweep
+from prefect_extend_ai.policy import StalePolicy
+from prefect_extend_ai.runs import Run
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SWEPT = LastSweep(
@@ -24,20 +27,43 @@ WELL = {
 }
 
 
-@pytest.mark.parametrize("seconds", [-30, 0, 30])
-def test_a_clock_within_half_a_minute_agrees(seconds):
-    assert judge_clock(NOW, NOW + timedelta(seconds=seconds)).verdict is Verdict.OK
+def a_page(extend, ours, *runs):
+    return Page([Run.from_item("classify", {"id": "clr_1"} | run) for run in runs], 0, None, extend, ours)
 
 
-@pytest.mark.parametrize(("minutes", "said"), [(5, "5 minutes ahead of"), (-180, "3 hours behind")])
-def test_a_wrong_clock_is_worth_a_note_that_says_how_far_off_it_is(minutes, said):
-    finding = judge_clock(NOW, NOW + timedelta(minutes=minutes))
+@pytest.mark.parametrize("seconds", [-120, 0, 120])
+def test_a_clock_within_two_minutes_agrees(seconds):
+    assert judge_clock(a_page(NOW, NOW + timedelta(seconds=seconds))).verdict is Verdict.OK
+
+
+@pytest.mark.parametrize(
+    ("ours", "changed", "said"),
+    [
+        (5, 0, "5 minutes behind the one here. The clock here is likely"),
+        (-180, 1, "3 hours ahead of the one here. The clock here is likely"),
+        (-180, 181, "3 hours ahead of the one here. Extend's is likely"),
+        (-180, 500, "3 hours ahead of the one here. The runs' own times do not tell"),
+    ],
+)
+def test_a_wrong_clock_is_told_with_how_far_and_whose(ours, changed, said):
+    run = {"updatedAt": (NOW - timedelta(minutes=changed)).isoformat()}
+    finding = judge_clock(a_page(NOW, NOW + timedelta(minutes=ours), run))
     assert finding.verdict is Verdict.NOTE
-    assert finding.said.startswith(f"{said} Extend's")
+    assert finding.said.startswith(f"Extend's clock is {said}")
 
 
-def test_an_answer_without_a_date_is_no_reason_for_alarm():
-    assert judge_clock(None, NOW).verdict is Verdict.NOTE
+def test_a_response_without_a_date_stops_every_sweep():
+    assert judge_clock(a_page(None, NOW)).verdict is Verdict.MEND
+
+
+def test_what_looks_like_a_hold_and_holds_nothing_is_told():
+    runs = [Run.from_item("classify", {"id": f"clr_{n}", "metadata": m}) for n, m in enumerate([{}, {"ops_hold": 1}])]
+    finding = judge_holds(runs, StalePolicy())
+    assert finding.verdict is Verdict.NOTE
+    assert "1 run in progress, clr_1 the oldest" in finding.said
+    assert "the hold key is prefect_hold" in finding.said
+    assert judge_holds(runs, StalePolicy(hold_key="ops.hold")) is not None
+    assert judge_holds(runs, StalePolicy(hold_key="ops_hold")) is None
 
 
 def test_a_recent_good_sweep_and_the_next_one_due_is_well():

@@ -79,9 +79,9 @@ def test_a_module_says_what_is_public_and_each_public_name_what_it_means(name):
 def test_the_check_reaches_functions_classes_methods_properties_tasks_and_flows():
     reached = {f"{name}.{each}" for name in MODULES for each, _ in public(importlib.import_module(name))}
     assert reached >= {
-        "prefect_extend_ai.client.check_run_id",
+        "prefect_extend_ai.runs.check_run_id",
         "prefect_extend_ai.client.ExtendClient.iter_pages",
-        "prefect_extend_ai.runs.RunKind.terminal",
+        "prefect_extend_ai.kinds.RunKind.terminal",
         "prefect_extend_ai.runs.Run.from_text",
         "prefect_extend_ai.tasks.cancelling.cancel_run",
         "prefect_extend_ai.flows.stale.cancel_stale_runs",

@@ -703,3 +703,20 @@ def test_no_picture_of_nothing():
 )
 def test_ages_are_said_as_a_person_says_them(minutes, said):
     assert age(minutes) == said
+
+
+def test_a_report_tells_of_clocks_that_differ_and_whose_is_wrong():
+    page = page_of(report_of([], clock_difference_seconds=7300.0, clock_suspect="extend"))
+    assert "⚠️ Extend's clock is 2 hours ahead of the one here. Extend's is likely the wrong one" in page
+    assert "clock" not in page_of(report_of([]))
+
+
+def test_a_report_names_runs_that_look_held_as_text():
+    hostile = ["clr_1|`x`", "<b>", "[a](http://evil.example)", "clr_4"]
+    page = page_of(report_of([], looks_held=hostile))
+    said = text_of(inline(page))
+    assert "4 stale runs have metadata that looks like a hold, but not the hold key that this sweep goes by" in said
+    assert "clr_1|`x`, <b>, [a](http://evil.example), ...)" in said
+    assert not [link for link in links(page) if "evil" in link]
+    assert html(page) == []
+    assert "1 stale run has metadata" in page_of(report_of([], looks_held=["clr_1"]))

@@ -55,6 +55,13 @@ def test_a_headline_is_one_line_for_any_report(outcomes, dry_run, limit, refusal
     assert "\n" not in report.headline
 
 
+@pytest.mark.parametrize("seconds", [7300, -7300])
+def test_clocks_that_differ_stand_in_the_headline(seconds):
+    report = report_of([], clock_difference_seconds=seconds)
+    assert report.headline.endswith("; the clocks here and at Extend differ by 2 hours")
+    assert not report.needs_attention
+
+
 @given(OUTCOMES)
 def test_a_report_survives_json(outcomes):
     report = report_of(outcomes, kind=RunKind.PARSE, exempt={"held": 2})

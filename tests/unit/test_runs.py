@@ -81,6 +81,24 @@ def test_what_is_no_run_object_is_an_odd_answer(text):
         Run.from_text("classify", text)
 
 
+@pytest.mark.parametrize("kind", RunKind)
+@pytest.mark.parametrize("other", RunKind)
+def test_an_object_of_another_known_kind_is_not_believed(kind, other):
+    sent = {"object": other.object_name, "id": "clr_1", "status": "PROCESSED"}
+    if kind is other:
+        assert Run.from_item(kind, sent).is_terminal
+        return
+    for read in (lambda: Run.from_item(kind, sent), lambda: Run.from_text(kind, json.dumps(sent))):
+        with pytest.raises(ExtendOddAnswerError, match=f"{other.object_name}, not a"):
+            read()
+
+
+@pytest.mark.parametrize("name", ["classification_run", "list", "", None, 5, ["extract_run"], {}])
+def test_an_unknown_or_missing_object_name_is_tolerated(name):
+    assert a_run(object=name).id == "clr_1"
+    assert Run.from_item("classify", {"id": "clr_1"}).id == "clr_1"
+
+
 @pytest.mark.parametrize("item", [None, 3, "clr_1", [], {}, {"id": ["clr_1"]}])
 def test_an_item_of_a_listing_that_is_no_run_object_is_an_odd_answer(item):
     with pytest.raises(ExtendOddAnswerError):
@@ -101,12 +119,12 @@ def test_a_field_of_another_shape_than_documented_reads_as_missing(odd):
     texts = [run.status, run.failure_reason, run.dashboard_url, run.processor_id]
     assert all(value is None or isinstance(value, str) for value in texts)
     assert run.metadata == (odd if isinstance(odd, dict) else {})
-    assert all(isinstance(name, str) for name in [*run.file_names, *run.file_ids])
+    assert all(isinstance(name, str) for name in run.file_names)
 
 
 def test_a_workflow_names_all_its_files_and_other_kinds_their_one():
     several = a_run("workflow", files=[{"id": "file_1", "name": "a"}, None, {"id": "file_2"}, {"name": "b"}])
-    assert (several.file_names, several.file_ids) == (["a", "b"], ["file_1", "file_2"])
+    assert several.file_names == ["a", "b"]
     assert a_run(file={"id": "file_1", "name": "a"}).file_names == ["a"]
     assert a_run(file=None).file_names == []
 

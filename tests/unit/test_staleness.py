@@ -11,19 +11,16 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from prefect_extend_ai.errors import ExtendInputError
+from prefect_extend_ai.holds import is_held, looks_held
 from prefect_extend_ai.runs import Run, RunKind
 from prefect_extend_ai.staleness import (
     AGE_BANDS,
-    OUTAGE_FROM,
     Exempt,
     StalePolicy,
     age_band,
     assess,
     check_filters,
-    is_held,
-    outage,
     shortest_limit,
-    too_many,
     why_not_at_all,
     why_not_stale,
 )
@@ -56,6 +53,7 @@ def policies(draw):
         minutes_by_processor=draw(st.dictionaries(ids, minutes, max_size=2)),
         only_processors=draw(st.lists(ids, max_size=2)),
         except_processors=draw(st.lists(ids, max_size=2)),
+        except_runs=draw(st.sampled_from([[], [], [], ["clr_1"], ["clr_2"]])),
         file_name_contains=draw(st.sampled_from([None, "INV", "pay"])),
         hold_key=draw(st.sampled_from(["prefect_hold", "keep"])),
     )
@@ -118,16 +116,20 @@ def must_be_left_alone(raw, policy, limit):
         reasons.add(Exempt.FUTURE_TIMESTAMP)
     if updated is not None and created is not None and updated - created > 2:
         reasons.add(Exempt.UNREADABLE)
-    if processor in policy.except_processors:
-        reasons.add(Exempt.EXCEPT_PROCESSOR)
-    if policy.only_processors and processor not in policy.only_processors:
-        reasons.add(Exempt.OTHER_PROCESSOR)
+    return reasons | left_out_by(raw, policy, processor)
+
+
+def left_out_by(raw, policy, processor):
+    """The policy's own reasons among them."""
     wanted = policy.file_name_contains
-    if wanted and not any(wanted.lower() in text.lower() for text in (raw["file"]["name"], "file_1", "clr_1")):
-        reasons.add(Exempt.OTHER_FILE)
-    if (raw["metadata"] or {}).get(policy.hold_key):
-        reasons.add(Exempt.HELD)
-    return reasons
+    rules = {
+        Exempt.EXCEPT_RUN: raw["id"] in policy.except_runs,
+        Exempt.EXCEPT_PROCESSOR: processor in policy.except_processors,
+        Exempt.OTHER_PROCESSOR: bool(policy.only_processors) and processor not in policy.only_processors,
+        Exempt.OTHER_FILE: bool(wanted) and wanted.lower() not in raw["file"]["name"].lower(),
+        Exempt.HELD: bool((raw["metadata"] or {}).get(policy.hold_key)),
+    }
+    return {reason for reason, applies in rules.items() if applies}
 
 
 @given(runs(), policies(), st.integers(1, 200))
@@ -178,6 +180,13 @@ def test_the_check_before_the_cancel_agrees_with_the_survey(run, policy, limit):
         ({"classifier": None}, {"only_processors": ["cl_b"]}, Exempt.OTHER_PROCESSOR),
         ({"file": {"name": "a.pdf"}}, {"file_name_contains": "b"}, Exempt.OTHER_FILE),
         ({"file": None}, {"file_name_contains": "b"}, Exempt.OTHER_FILE),
+        ({"file": {"id": "file_b", "name": "a.pdf"}}, {"file_name_contains": "b"}, Exempt.OTHER_FILE),
+        ({"file": {"id": "file_b", "name": None}}, {"file_name_contains": "b"}, Exempt.OTHER_FILE),
+        ({"file": {"name": "a.pdf"}}, {"file_name_contains": "clr_1"}, Exempt.OTHER_FILE),
+        ({}, {"except_runs": ["clr_1"]}, Exempt.EXCEPT_RUN),
+        ({"classifier": {"id": "cl_a"}}, {"except_runs": ["clr_1"], "only_processors": ["cl_b"]}, Exempt.EXCEPT_RUN),
+        ({"updatedAt": ago(minutes=1)}, {"except_runs": ["clr_1"]}, Exempt.TOO_YOUNG),
+        ({}, {"except_runs": ["clr_2", "CLR_1"]}, None),
         ({"file": {"name": "A.pdf"}}, {"file_name_contains": "a.P"}, None),
         ({"metadata": {"prefect_hold": True}}, {}, Exempt.HELD),
         ({"metadata": {"prefect_hold": True}}, {"hold_key": "keep"}, None),
@@ -190,7 +199,7 @@ def test_each_reason_and_each_edge(fields, policy, why):
 def test_every_reason_to_be_left_alone_is_reached_by_a_rule_or_is_the_listings_own():
     shown = {
         *(Exempt.OTHER_STATUS, Exempt.NO_TIMESTAMP, Exempt.FUTURE_TIMESTAMP, Exempt.TOO_YOUNG, Exempt.HELD),
-        *(Exempt.EXCEPT_PROCESSOR, Exempt.OTHER_PROCESSOR, Exempt.OTHER_FILE),
+        *(Exempt.EXCEPT_RUN, Exempt.EXCEPT_PROCESSOR, Exempt.OTHER_PROCESSOR, Exempt.OTHER_FILE),
     }
     assert set(Exempt) - shown == {Exempt.UNREADABLE}
 
@@ -205,6 +214,90 @@ def test_a_run_is_held_by_anything_true_and_in_doubt(value):
 )
 def test_a_run_is_not_held_by_anything_false(metadata):
     assert not is_held(a_run(metadata=metadata), StalePolicy())
+
+
+def test_an_excepted_run_is_spared_at_the_recheck_and_by_its_id():
+    policy = StalePolicy(except_runs=["clr_1"])
+    assert "except_runs" in why_not_stale(a_run(), Target("clr_1"), 60, policy)
+    assert "except_runs" in why_not_at_all(a_run(), policy)
+
+
+HOLDS = [
+    ("prefect_hold", {"Prefect_Hold": True}),
+    ("prefect_hold", {"PREFECT-HOLD": 1}),
+    ("prefect_hold", {"prefectHold": "yes"}),
+    ("prefect_hold", {"prefect hold": True}),
+    ("prefect_hold", {"prefect_hold": False, "Prefect_Hold": True}),
+    ("ops.hold", {"ops": {"hold": True}}),
+    ("ops.hold", {"Ops": {"HOLD": "until friday"}}),
+    ("ops.hold", {"ops.hold": True}),
+    ("ops.hold", {"ops.hold": False, "ops": {"hold": True}}),
+    ("a.b.c", {"a.b": {"c": 1}}),
+    ("a.b.c", {"a": {"b.c": 1}}),
+    ("a.b.c", {"a": {"b": {"c": {"until": None}}}}),
+]
+
+
+@pytest.mark.parametrize(("key", "metadata"), HOLDS)
+def test_a_hold_may_be_written_another_way(key, metadata):
+    run, policy = a_run(metadata=metadata), StalePolicy(hold_key=key)
+    assert is_held(run, policy)
+    assert not looks_held(run, policy)
+    assert verdict(run, policy) is Exempt.HELD
+    assert "held" in why_not_stale(run, Target("clr_1"), 60, policy)
+    assert "held" in why_not_at_all(run, policy)
+
+
+@pytest.mark.parametrize(
+    ("key", "metadata"),
+    [
+        ("ops.hold", {"ops": {"hold": False}}),
+        ("ops.hold", {"ops": {}}),
+        ("ops.hold", {"ops": ["hold"]}),
+        ("ops.hold", {"ops": "hold"}),
+        ("ops.hold", {"ops": None, "x": {"ops": {"hold": True}}}),
+        ("ops.", {"ops": {"": False}}),
+        ("prefect_hold", {"prefect_holder": True}),
+        ("...", {"a": 1}),
+        ("___", {"a": 1}),
+        ("prefect_hold", {"___": 1}),
+    ],
+)
+def test_a_run_is_not_held_by_something_else(key, metadata):
+    assert not is_held(a_run(metadata=metadata), StalePolicy(hold_key=key))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "looks"),
+    [
+        ({"hold": True}, True),
+        ({"ops_hold": 1}, True),
+        ({"opsHold": "yes"}, True),
+        ({"On-Hold": "until friday"}, True),
+        ({"ONHOLD": True}, True),
+        ({"ops": {"hold": True}}, True),
+        ({"ops": [{"hold": True}]}, True),
+        ({"hold_until": "2026-04-01"}, True),
+        ({"hold": False}, False),
+        ({"ops": {"hold": ""}}, False),
+        ({"threshold": 0.8, "account_holder": "Ada", "household": 3, "holding": "GmbH"}, False),
+        ({}, False),
+        (None, False),
+    ],
+)
+def test_what_looks_like_a_hold_and_is_none_is_noticed(metadata, looks):
+    run = a_run(metadata=metadata)
+    assert looks_held(run, StalePolicy()) is looks
+    assert not is_held(run, StalePolicy())
+
+
+def test_metadata_of_any_depth_is_searched_without_an_end():
+    deep = {}
+    for _ in range(5000):
+        deep = {"a": deep}
+    run = Run("classify", {"id": "clr_1", "metadata": deep}, "{}")
+    assert not looks_held(run, StalePolicy())
+    assert not is_held(run, StalePolicy(hold_key="a." * 5000 + "hold"))
 
 
 @pytest.mark.parametrize("kind", ["parse", "workflow"])
@@ -251,6 +344,11 @@ def test_a_blank_filter_is_refused_and_never_means_all(field, blank):
     [
         {"only_processors": [""]},
         {"except_processors": [" "]},
+        {"except_runs": [""]},
+        {"except_runs": ["clr_1", " "]},
+        {"except_runs": ["clr/../1"]},
+        {"except_runs": ["clr_1 clr_2"]},
+        {"except_runs": ["clr_" + "1" * 255]},
         {"minutes_by_processor": {" ": 5}},
         {"minutes_by_processor": {"cl_a": 0}},
         {"max_total_minutes": 0},
@@ -287,22 +385,6 @@ def test_rules_by_processor_are_refused_for_kinds_without_one(kind, policy):
     else:
         with pytest.raises(ExtendInputError, match="no processor"):
             check_filters(kind, StalePolicy(**policy))
-
-
-@given(st.integers(0, 10_000), st.integers(0, 10_000))
-def test_more_than_refuse_above_is_refused_with_both_numbers(stale, above):
-    said = too_many(stale, StalePolicy(refuse_above=above))
-    assert (said is not None) == (stale > above)
-    assert said is None or (str(stale) in said and str(above) in said)
-
-
-@given(st.integers(0, 60), st.lists(st.integers(-10, 300), max_size=4), st.integers(1, 120), st.booleans())
-def test_many_stale_and_nothing_finished_within_the_limit_is_an_outage(stale, minutes_ago, limit, guard):
-    finished = [NOW - timedelta(minutes=minutes) for minutes in minutes_ago]
-    said = outage(stale, finished, NOW, timedelta(minutes=limit), StalePolicy(outage_guard=guard))
-    down = guard and stale >= OUTAGE_FROM and all(minutes > limit for minutes in minutes_ago)
-    assert (said is not None) == down
-    assert said is None or (str(stale) in said and f"{limit} minutes" in said)
 
 
 @given(policies(), st.integers(1, 200))

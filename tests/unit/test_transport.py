@@ -8,7 +8,7 @@ import logging
 import time as real_time
 import traceback
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -90,10 +90,35 @@ class Api:
 FINE = (200, {"date": "Mon, 23 Nov 2026 12:00:00 GMT", "x-extend-request-id": "req_1"}, b'{"cost": 1.50}')
 
 
+DATE = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
 async def test_an_answer_is_kept_to_the_letter_with_the_apis_own_clock():
     answer = await Api(FINE).transport().get("/classify_runs/clr_1")
     assert (answer.status, answer.text, answer.request_id) == (200, '{"cost": 1.50}', "req_1")
-    assert answer.read_at == datetime(2026, 11, 23, 12, tzinfo=UTC)
+    assert answer.date == DATE
+
+
+@pytest.mark.parametrize("ours", [DATE - timedelta(hours=2), DATE, DATE + timedelta(hours=2)])
+async def test_a_response_was_read_when_the_earlier_of_both_clocks_says(ours):
+    answer = await Api(FINE).transport(now=lambda: ours).get("/classify_runs/clr_1")
+    assert (answer.date, answer.received_at, answer.read_at) == (DATE, ours, min(DATE, ours))
+    undated = await Api((200, {"date": "soon"}, b"{}")).transport(now=lambda: ours).get("/classify_runs/clr_1")
+    assert (undated.date, undated.received_at, undated.read_at) == (None, ours, None)
+
+
+async def test_a_body_that_trickles_makes_no_run_older():
+    here = [DATE]
+
+    class Trickle(httpx.AsyncByteStream):
+        async def __aiter__(self):
+            for part in (b"{", b"}"):
+                here[0] += timedelta(minutes=20)
+                yield part
+
+    headers = {"date": "Mon, 23 Nov 2026 14:00:00 GMT"}
+    answer = await Api((200, headers, Trickle())).transport(now=lambda: here[0]).get("/classify_runs/clr_1")
+    assert (answer.text, answer.read_at) == ("{}", DATE)
 
 
 async def test_every_request_says_who_asks_for_which_version_of_the_api_in_which_workspace():

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 import pytest
@@ -64,6 +64,25 @@ async def test_a_path_that_is_not_there_is_an_error_of_the_api(still, reach, met
         answer = await client.request(method, path)
     assert answer.status_code == status
     assert set(answer.json()) == {"code", "message", "retryable", "requestId"}
+
+
+@pytest.mark.parametrize("ahead", [120, -120])
+async def test_a_date_may_be_ahead_of_the_times_of_runs(still, reach, ahead):
+    world = still(behaviour=Behaviour(date_ahead_minutes=ahead))
+    world.add(age_minutes=0)
+    async with reach(world) as client:
+        answer = await client.get("/classify_runs")
+    changed = datetime.fromisoformat(answer.json()["data"][0]["updatedAt"])
+    assert parsedate_to_datetime(answer.headers["Date"]) - changed == timedelta(minutes=ahead)
+
+
+@pytest.mark.parametrize(("heeds", "found"), [(True, 0), (False, 1)])
+async def test_filters_may_be_ignored_silently(still, reach, heeds, found):
+    world = still(behaviour=Behaviour(heeds_filters=heeds))
+    world.add()
+    async with reach(world) as client:
+        answer = await client.get("/classify_runs", params={"source": "STUDIO", "batchId": "bpr_1"})
+    assert len(answer.json()["data"]) == found
 
 
 async def test_every_answer_has_a_request_id_and_the_worlds_date(still, reach):
