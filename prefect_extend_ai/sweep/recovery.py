@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -95,12 +96,13 @@ class Recovery:
         earlier = await self.journal.recorded_earlier()
         self.ended = {run_id: recorded_before(run_id, where) for run_id, where in earlier.items()}
         first: list[CancelIntent] = []
-        claimed: set[str] = set()
-        # The newest intent keeps a run that several name, so that it is recorded once.
-        for found in reversed(await self._open_intents(own_runs)):
+        found_open = await self._open_intents(own_runs)
+        # The newest intent keeps a run that several name and none has recorded, so that it is recorded once.
+        claimed = await self._recorded_of_several(found_open)
+        for found in reversed(found_open):
             once = [run_id for run_id in found.run_ids if run_id not in claimed]
             intent = found if len(once) == len(found.run_ids) else await self._keep(found, once)
-            if once and (not claimed or len(claimed) + len(once) <= FIRST_RUNS):
+            if once and (not first or sum(len(each.run_ids) for each in first) + len(once) <= FIRST_RUNS):
                 first.append(intent)
             elif once:
                 self._later.append(intent)
@@ -109,6 +111,18 @@ class Recovery:
             self.unread.update(intent.run_ids)
             self.pending |= {run_id: known_of(intent, run_id) for run_id in intent.run_ids}
         return [each for intent in first for each in await self._recover(intent)]
+
+    async def _recorded_of_several(self, intents: Sequence[CancelIntent]) -> set[str]:
+        """Runs that more than one intent names, and that one of them has recorded."""
+        named = Counter(run_id for intent in intents for run_id in set(intent.run_ids))
+        several = {run_id for run_id, count in named.items() if count > 1}
+        done: set[str] = set()
+        for intent in intents:
+            if several.intersection(intent.run_ids):
+                found = await self.journal.recorded(intent)
+                self.ended |= {run_id: recorded_before(run_id, found[run_id]) for run_id in several & found.keys()}
+                done |= several & found.keys()
+        return done
 
     async def _open_intents(self, own_runs: set[str] | None) -> list[CancelIntent]:
         if own_runs is None:
