@@ -24,12 +24,21 @@ from rich.text import Text
 from prefect_extend_ai.addresses import without_password
 from prefect_extend_ai.client import Page
 from prefect_extend_ai.commands.blocks import BlockName, differing_fields, saved_block
-from prefect_extend_ai.commands.findings import Finding, LastSweep, Verdict, judge_clock, judge_holds, judge_last_sweep
+from prefect_extend_ai.commands.findings import (
+    Finding,
+    LastSweep,
+    Verdict,
+    judge_clock,
+    judge_holds,
+    judge_last_sweep,
+    judge_pending,
+)
 from prefect_extend_ai.commands.reach import deployment_of, prefect_api
 from prefect_extend_ai.commands.references import look_at_references
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError, ExtendInputError, RecordError
 from prefect_extend_ai.policy import StalePolicy
+from prefect_extend_ai.prefect_io import pending_intents
 from prefect_extend_ai.rendering import visible
 from prefect_extend_ai.runs import KindName, RunKind
 from prefect_extend_ai.settings import ExtendSettings
@@ -120,6 +129,7 @@ async def look_at_prefect(name: str) -> tuple[list[Finding], ExtendCredentials |
             found.append(_judge_block(name, block))
             found += await look_at_references(prefect)
             found.append(await _look_at_sweeps(prefect, name))
+            found += judge_pending(await pending_intents(prefect), block, datetime.now(UTC))
     except RecordError as error:
         found.append(Finding("Prefect", Verdict.MEND, str(error)))
     return found, block

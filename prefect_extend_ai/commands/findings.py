@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from prefect_extend_ai.client import Page
 from prefect_extend_ai.clocks import clock_words, compare_clocks, span
+from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.holds import looks_held
 from prefect_extend_ai.policy import StalePolicy
 from prefect_extend_ai.rendering import visible
 from prefect_extend_ai.runs import Run
+from prefect_extend_ai.sweep.journal import CancelIntent, Scope
 
-__all__ = ["Finding", "LastSweep", "Verdict", "judge_clock", "judge_holds", "judge_last_sweep"]
+__all__ = ["Finding", "LastSweep", "Verdict", "judge_clock", "judge_holds", "judge_last_sweep", "judge_pending"]
 
 STILL_PENDING = "StillPending"
 """The name of the state of a sweep that completed, and knows of cancels that have not."""
@@ -124,3 +126,46 @@ def judge_last_sweep(
     if last is not None and last.state == STILL_PENDING:
         return Finding(about, Verdict.NOTE, f"{told}; cancels of earlier sweeps are still pending; {due}")
     return Finding(about, Verdict.OK if last else Verdict.NOTE, f"{told}; {due}")
+
+
+def judge_pending(intents: Sequence[CancelIntent], block: ExtendCredentials | None, now: datetime) -> list[Finding]:
+    """What earlier sweeps left open: of the account of the saved block, and of others.
+
+    Args:
+        intents: every cancel intent that is pending in this Prefect.
+        block: the saved block, None where there is none.
+        now: the time.
+    """
+    # What was logged a moment ago is a sweep's that is at work.
+    done = [intent for intent in intents if intent.lasts_until() <= now]
+    found: list[Finding] = []
+    mine = [each for each in done if block is not None and _names_same_account(each.scope, block)]
+    for kind in sorted({intent.scope.kind for intent in mine}):
+        of_kind = [intent for intent in mine if intent.scope.kind == kind]
+        runs = {run_id: intent.known.get(run_id) for intent in of_kind for run_id in intent.run_ids}
+        since = min([intent.opened_at for intent in of_kind] + [each.since for each in runs.values() if each])
+        aside = sum(each is not None and each.set_aside for each in runs.values())
+        more = f", {aside} of them set aside" if aside else ""
+        said = (
+            f"{_count(len(runs), f'{kind} run')} of earlier sweeps not ended, the oldest for {span(now - since)}{more}"
+        )
+        found.append(Finding("Pending", Verdict.NOTE, f"{said}: the last report lists them"))
+    if others := [each for each in done if each not in mine]:
+        runs_elsewhere = {run_id for intent in others for run_id in intent.run_ids}
+        since = min(intent.opened_at for intent in others)
+        said = f"{_count(len(others), 'cancel intent')} with {_count(len(runs_elsewhere), 'run')}"
+        how = "a sweep whose account can read them recovers them"
+        found.append(
+            Finding(
+                "Pending", Verdict.NOTE, f"{said} of another workspace or address open for {span(now - since)}: {how}"
+            )
+        )
+    return found
+
+
+def _names_same_account(scope: Scope, block: ExtendCredentials) -> bool:
+    return (scope.api_url, scope.workspace_id) == (block.api_url, block.workspace_id)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -2,6 +2,14 @@
 
 from prefect_extend_ai.prefect_io.artifacts import ArtifactStore, record_url
 from prefect_extend_ai.prefect_io.events import emit_cancelled, emit_sweep
-from prefect_extend_ai.prefect_io.journal import PrefectJournal, prefect_journal
+from prefect_extend_ai.prefect_io.journal import PrefectJournal, pending_intents, prefect_journal
 
-__all__ = ["ArtifactStore", "PrefectJournal", "emit_cancelled", "emit_sweep", "prefect_journal", "record_url"]
+__all__ = [
+    "ArtifactStore",
+    "PrefectJournal",
+    "emit_cancelled",
+    "emit_sweep",
+    "pending_intents",
+    "prefect_journal",
+    "record_url",
+]

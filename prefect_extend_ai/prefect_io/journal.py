@@ -38,7 +38,7 @@ from prefect_extend_ai.report import Cancellation, PendingCancel
 from prefect_extend_ai.runs import Run, RunKind
 from prefect_extend_ai.sweep.journal import CancelIntent, Recorded, Scope
 
-__all__ = ["PrefectJournal", "prefect_journal"]
+__all__ = ["PrefectJournal", "pending_intents", "prefect_journal"]
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ class PrefectJournal:
         """Those of its runs that another sweep has recorded within the last hour."""
         since = datetime.now(UTC) - RECENT
         found = {run_id for _, other in await self._all_pending() for run_id in other.recorded}
-        completed = ArtifactFilter(key=self._keys(), type=ArtifactFilterType(any_=["markdown"]))
+        completed = ArtifactFilter(key=_keys(self.scope.kind), type=ArtifactFilterType(any_=["markdown"]))
         async for artifact in self.store.read(completed, sort=ArtifactSort.CREATED_DESC):
             if artifact.created is None or artifact.created < since:
                 break
@@ -260,26 +260,8 @@ class PrefectJournal:
         # Of another machine only Prefect and the time tell.
         return datetime.now(UTC) < intent.lasts_until() and not await self.flow_runs.has_ended(intent.flow_run_id)
 
-    def _keys(self) -> ArtifactFilterKey:
-        return ArtifactFilterKey(like_=f"extend-write-ahead-{self.scope.kind}%")
-
     async def _all_pending(self) -> list[tuple[Artifact, CancelIntent]]:
-        """Every pending intent of this kind, of whatever scope."""
-        found: list[tuple[Artifact, CancelIntent]] = []
-        async for artifact in self.store.read(ArtifactFilter(key=self._keys(), type=ArtifactFilterType(any_=["json"]))):
-            try:
-                data = artifact.data
-                intent = (
-                    CancelIntent.model_validate_json(data)
-                    if isinstance(data, str)
-                    else CancelIntent.model_validate(data)
-                )
-            except ValueError:
-                logger.warning("Artifact %s has the key of a cancel intent but is none; it is left alone.", artifact.id)
-                continue
-            if intent.scope.kind is self.scope.kind:
-                found.append((artifact, intent))
-        return found
+        return await _read_pending(self.store, _keys(self.scope.kind))
 
     async def _write_pending(self, intent: CancelIntent) -> None:
         artifact = await self.store.write(
@@ -291,6 +273,27 @@ class PrefectJournal:
             task_run_id=intent.task_run_id,
         )
         self._artifacts[intent.id] = artifact.id
+
+
+async def pending_intents(client: PrefectClient) -> list[CancelIntent]:
+    """Every cancel intent that is pending in this Prefect, of whatever kind and scope. Raises RecordError."""
+    found = await _read_pending(ArtifactStore(client), _keys())
+    return list({intent.id: intent for _, intent in sorted(found, key=lambda each: _age(each[0]))}.values())
+
+
+async def _read_pending(store: ArtifactStore, keys: ArtifactFilterKey) -> list[tuple[Artifact, CancelIntent]]:
+    found: list[tuple[Artifact, CancelIntent]] = []
+    async for artifact in store.read(ArtifactFilter(key=keys, type=ArtifactFilterType(any_=["json"]))):
+        try:
+            data = artifact.data
+            found.append((artifact, CancelIntent.model_validate(json.loads(data) if isinstance(data, str) else data)))
+        except ValueError:
+            logger.warning("Artifact %s has the key of a cancel intent but is none; it is left alone.", artifact.id)
+    return found
+
+
+def _keys(kind: RunKind | None = None) -> ArtifactFilterKey:
+    return ArtifactFilterKey(like_=f"extend-write-ahead-{kind or ''}%")
 
 
 def _key(scope: Scope) -> str:

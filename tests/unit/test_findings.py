@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 
 from prefect_extend_ai.client import Page
-from prefect_extend_ai.commands.findings import LastSweep, Verdict, judge_clock, judge_holds, judge_last_sweep
+from prefect_extend_ai.commands.findings import (
+    LastSweep,
+    Verdict,
+    judge_clock,
+    judge_holds,
+    judge_last_sweep,
+    judge_pending,
+)
+from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.policy import StalePolicy
+from prefect_extend_ai.report import PendingCancel
 from prefect_extend_ai.runs import Run
+from prefect_extend_ai.sweep.journal import CancelIntent
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SWEPT = LastSweep(
@@ -125,3 +136,36 @@ def test_before_the_first_sweep_it_says_when_that_is_due():
 
 def test_a_schedule_whose_runs_are_not_made_yet_is_active_all_the_same():
     assert judge_last_sweep(SWEPT, **WELL | {"coming": None}).said.endswith("; a schedule is active")
+
+
+def intent(*run_ids, kind="classify", hours=5, known=None, **scope):
+    scope = {"kind": kind, "api_url": "https://api.extend.ai"} | scope
+    return CancelIntent(
+        id=uuid4(), scope=scope, run_ids=run_ids, opened_at=NOW - timedelta(hours=hours), known=known or {}
+    )
+
+
+def test_what_is_pending_is_told_by_kind_and_account():
+    block = ExtendCredentials(api_key="sk_1")
+    aside = PendingCancel(run_id="clr_2", since=NOW - timedelta(days=3), attempts=4, set_aside=True)
+    open_ = [
+        intent("clr_1"),
+        intent("clr_2", known={"clr_2": aside}),
+        intent("exr_1", kind="extract", hours=2),
+        intent("clr_7", "clr_8", workspace_id="ws_2"),
+        intent("clr_9", api_url="https://elsewhere.example.com", hours=50),
+        intent("clr_0", hours=0),
+    ]
+    found = judge_pending(open_, block, NOW)
+    assert [each.said for each in found] == [
+        (
+            "2 classify runs of earlier sweeps not ended, the oldest for 3 days, 1 of them set aside: "
+            "the last report lists them"
+        ),
+        "1 extract run of earlier sweeps not ended, the oldest for 2 hours: the last report lists them",
+        (
+            "2 cancel intents with 3 runs of another workspace or address open for 2 days: "
+            "a sweep whose account can read them recovers them"
+        ),
+    ]
+    assert judge_pending([], block, NOW) == []
