@@ -59,12 +59,13 @@ class LocalPrefect:
 
 
 @contextlib.contextmanager
-def run_local_prefect(home: Path, *, timeout_seconds: float = 90) -> Iterator[LocalPrefect]:
+def run_local_prefect(home: Path, *, timeout_seconds: float = 300) -> Iterator[LocalPrefect]:
     """Run a Prefect server on a free port of the loopback until the block ends, telemetry off.
 
     Args:
         home: An empty or earlier PREFECT_HOME of its own; the user's profile and database stay untouched.
-        timeout_seconds: How long it may take to answer. The first start makes the database: 5 to 15 seconds.
+        timeout_seconds: How long it may take to answer; one that ended is noticed at once. The first start makes the
+            database: 5 to 15 seconds, and minutes on a busy machine.
 
     Raises:
         ExtendError: The server ended, or did not answer in time; the message has the end of its log.

@@ -242,10 +242,10 @@ class Sweeping:
     def said(self):
         return self.output.read_text(errors="replace")
 
-    def wait(self, seconds=60):
+    def wait(self, seconds=300):
         return self.process.wait(seconds)
 
-    def wait_until(self, what, there, seconds=60):
+    def wait_until(self, what, there, seconds=300):
         deadline = time.monotonic() + seconds
         while not there():
             assert self.process.poll() is None, f"ended before {what}: {self.said}"

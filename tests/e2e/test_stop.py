@@ -47,7 +47,7 @@ def test_sigterm_in_the_middle_of_a_sweep_stops_it_gently(sandbox, sweeping, art
     sweep.wait_until("fifth cancel", lambda: len(cancels(sandbox)) >= 5)
     stopped_at = datetime.now(UTC).timestamp()
     sweep.process.send_signal(signal.SIGTERM)
-    sweep.wait(25)
+    sweep.wait()
     check_kept(sandbox, artifacts, stopped_at)
     assert "Stopping: no further cancel is sent" in sweep.said
     reports = artifacts.keyed("extend-sweep-classify")
@@ -68,7 +68,7 @@ async def test_a_flow_run_cancelled_over_the_api_ends_as_cancelled_and_keeps_the
         async def ask(method, path, body=None):
             return await http.request(method, path, json=body)
 
-        async def until(what, ready, seconds=60):
+        async def until(what, ready, seconds=300):
             deadline = time.monotonic() + seconds
             while not (found := await ready()):
                 assert runner.process.poll() is None, runner.said
@@ -99,7 +99,7 @@ async def test_a_flow_run_cancelled_over_the_api_ends_as_cancelled_and_keeps_the
         cancelling = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
         (await ask("POST", f"/flow_runs/{flow_run['id']}/set_state", cancelling)).raise_for_status()
         stopping_at = datetime.now(UTC).timestamp()
-        state = await until("end as cancelled", cancelled, 45)
+        state = await until("end as cancelled", cancelled)
     assert state["name"] == "Cancelled"
     # The runner looks for runs to cancel now and then, so the signal itself came a little later.
     check_kept(sandbox, artifacts, stopping_at + 5)
@@ -151,7 +151,7 @@ async def executed(prefect_server, sandbox, tmp_path):
 
 async def test_an_evicted_pod_stops_gently_and_its_run_is_rescheduled(executed, sandbox, artifacts):
     flow_run_id, process, log = executed
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while len(cancels(sandbox)) < 5:
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()

@@ -109,7 +109,7 @@ def answered(account, answer, command, *words, **environment):
     )
     os.close(theirs)
     os.write(ours, answer)
-    code = process.wait(60)
+    code = process.wait(300)
     os.close(ours)
     return code
 
