@@ -278,7 +278,7 @@ def test_two_sweeps_at_once_cancel_each_run_once(doubles, seed, one_machine):
 
 
 @pytest.mark.parametrize("fate", ["before", "after"])
-def test_a_journal_that_takes_no_note_means_no_cancel(doubles, fate):
+def test_a_journal_that_takes_no_intent_means_no_cancel(doubles, fate):
     # The first call asks for open notes, every later one would write.
     drawn = Drawn(fails=dict.fromkeys(range(2, 50), fate))
     loop = doubles.VirtualLoop()
