@@ -23,6 +23,7 @@ from prefect_extend_ai.tasks.cancelling import cancel_batch, settle_earlier_swee
 from prefect_extend_ai.tasks.events import emit_cancelled, emit_sweep
 from prefect_extend_ai.tasks.ledger import PrefectLedger, prefect_ledger
 from prefect_extend_ai.tasks.reporting import write_report
+from prefect_extend_ai.witness import ListingWitness
 
 __all__ = ["Plan", "conduct", "whole"]
 
@@ -80,6 +81,10 @@ async def conduct(
                 spare,
                 concurrency=concurrency(credentials.requests_per_second),
                 confirm_seconds=policy.confirm_seconds,
+                # Runs that are named are cancelled whatever their age: nobody has to vouch for it.
+                listing=None
+                if report.limit_minutes is None or report.kind.dated
+                else ListingWitness(client, report.kind, policy),
             )
             minutes = policy.max_sweep_minutes
             sweep.stop.after(minutes * 60, f"the sweep took longer than {minutes} minutes")

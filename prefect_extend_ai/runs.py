@@ -5,13 +5,14 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
 from prefect_extend_ai.errors import ExtendInputError, ExtendOddAnswerError
+from prefect_extend_ai.moments import Moment
 from prefect_extend_ai.parsing import parse_json
 
 __all__ = [
@@ -170,6 +171,7 @@ class Run:
         read_at: the API's own clock when this was read (the answer's `Date` header), None where the
             answer had none. Ages are measured by it, so that a wrong clock here cancels nothing.
         request_id: the answer's `x-extend-request-id`, for Extend's support; None for an item of a listing.
+        asked_at: when the request that read it left: it tells of no later state. None where nobody says.
     """
 
     kind: RunKind
@@ -177,6 +179,7 @@ class Run:
     text: str
     read_at: datetime | None = None
     request_id: str | None = None
+    asked_at: Moment | None = field(default=None, compare=False)
 
     @classmethod
     def from_text(

@@ -36,6 +36,7 @@ from prefect_extend_ai.runs import Run
 from prefect_extend_ai.steps import ended
 from prefect_extend_ai.stop import GivenUp, Stop, unless
 from prefect_extend_ai.survey import Target
+from prefect_extend_ai.witness import AccountWitness, ListingWitness
 
 __all__ = ["ONE_RECORD_EACH", "Sweep", "batches", "runs_a_record"]
 
@@ -91,6 +92,7 @@ class Sweep:
         runs_a_record: how many runs share a record.
         concurrency: how many runs are between their check and their cancel at once.
         confirm_seconds: how long to wait for an accepted cancel to take.
+        listing: vouches for the times of runs whose single read tells none; None where no times are asked for.
         clock, sleep, now: the clocks, for tests.
         unrecorded: ids of runs that ended and whose record could not be written.
     """
@@ -102,6 +104,7 @@ class Sweep:
     runs_a_record: int = 1
     concurrency: int = 8
     confirm_seconds: float = 60
+    listing: ListingWitness | None = None
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -110,11 +113,13 @@ class Sweep:
     _settled: dict[str, UUID] = field(default_factory=dict)
     _handing_over: asyncio.Lock = field(default_factory=asyncio.Lock)
     _slots: asyncio.Semaphore = field(init=False)
+    _account: AccountWitness = field(init=False)
     _writers: asyncio.Semaphore = field(init=False)
     _record_deadline: float | None = None
 
     def __post_init__(self) -> None:
         self._slots = asyncio.Semaphore(self.concurrency)
+        self._account = AccountWitness(self.client, self.ledger.scope.kind, self.stop)
         # So many are made ready at once: rendering takes a thread, and the ledger writes one after the other.
         self._writers = asyncio.Semaphore(4)
 
@@ -180,6 +185,8 @@ class Sweep:
                 stop=self.stop,
                 slot=self._slots,
                 confirm_seconds=self.confirm_seconds,
+                account=self._account,
+                listing=self.listing,
                 clock=self.clock,
                 sleep=self.sleep,
             )
@@ -192,7 +199,8 @@ class Sweep:
             return settled
         records = await self._record(note, [settled])
         # The object is let go as soon as it is recorded, for memory's sake.
-        return Settled(settled.recorded_in(records.get(target.run_id)), open=settled.open)
+        cancellation = settled.recorded_in(records.get(target.run_id))
+        return Settled(cancellation, open=settled.open, attempts=settled.attempts)
 
     async def _settle_note(self, note: Note) -> list[Cancellation]:
         recorded = await self.ledger.recorded(note)
