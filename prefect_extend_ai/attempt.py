@@ -21,7 +21,7 @@ from prefect_extend_ai.moments import FRESH
 from prefect_extend_ai.reasons import reason
 from prefect_extend_ai.report import Cancellation, Outcome
 from prefect_extend_ai.runs import Run, RunKind
-from prefect_extend_ai.steps import REFUSAL_READS, Answered, Step, Tried, answered, next_step
+from prefect_extend_ai.steps import REFUSAL_READS, Answered, Step, Tried, answered, next_step, went_on
 from prefect_extend_ai.stop import GivenUp, Stop, unless
 from prefect_extend_ai.survey import Target
 from prefect_extend_ai.witness import ACCOUNT_ERRORS, AccountWitness, ListingWitness
@@ -180,8 +180,10 @@ class Attempt:
 
     async def _cancel(self, reserved: ReservedCancel) -> Outcome | Step:
         """Send one cancel, right after a read that asked for it."""
+        if (left := FRESH - self._age()) < 0:
+            return self._too_old(self._how_old())
         try:
-            answer = await reserved.send(self._leaves, FRESH - self._age())
+            answer = await reserved.send(self._leaves, left)
         except ExtendError as error:
             self.away = False
             return await self._not_accepted(error)
@@ -202,11 +204,8 @@ class Attempt:
         self.away = True
 
     async def _not_accepted(self, error: ExtendError) -> Outcome | Step:
-        if isinstance(error, ExtendNotSentError) and self.stop.reason is None and (age := self._age()) > FRESH:
-            return self._too_old(
-                f"the last was {age:.0f} s old when its cancel could leave: look for slow answers of Extend, a slow "
-                "proxy, or a machine that was suspended"
-            )
+        if isinstance(error, ExtendNotSentError) and self.stop.reason is None and self._age() > FRESH:
+            return self._too_old(self._how_old())
         self.tried.note(error)
         if isinstance(error, ExtendRateLimitError | ExtendNotSentError):
             return self._not_sent(error)
@@ -220,6 +219,8 @@ class Attempt:
     def _not_sent(self, error: ExtendError) -> Outcome | Step:
         """What follows where a cancel was not carried out: everything begins again, since the check grows old."""
         self.old_checks = 0
+        if isinstance(error, ExtendRateLimitError) and error.status is not None:
+            self.tried.answers.append(str(error.status))
         if self.tried.posts:
             return Step.WAIT
         if self.stop.reason is not None or self.clock() >= self.give_up_at:
@@ -242,8 +243,9 @@ class Attempt:
             request_ids=self.tried.request_ids,
         )
         # Whatever a cancel was answered, it may have taken; and a run that is not found may be there all the same.
-        is_open = self.tried.posts > 0 and final is None and outcome is not Outcome.SPARED
-        return Settled(cancellation, final, open=is_open, attempts=self.tried.posts)
+        has_moved_on = outcome is Outcome.SPARED and self.latest is not None and went_on(self.latest)
+        is_open = self.tried.posts > 0 and final is None and not has_moved_on
+        return Settled(cancellation, final, open=is_open, attempts=len(self.tried.answers))
 
     def _age(self) -> float:
         """Seconds since what the cancel rests on was asked for, by any clock."""
@@ -251,6 +253,12 @@ class Attempt:
         asked = [run.asked_at if run else None for run in witnesses]
         now = self.client.now()
         return max(math.inf if moment is None else moment.age(now) for moment in asked)
+
+    def _how_old(self) -> str:
+        return (
+            f"the last was {self._age():.0f} s old when its cancel could leave: look for slow answers of Extend, a "
+            "slow proxy, or a machine that was suspended"
+        )
 
     def _left_at(self, answer: Run) -> datetime | None:
         """When the cancel left, at the earliest, by the API's clock."""

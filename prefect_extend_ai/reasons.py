@@ -11,9 +11,9 @@ __all__ = ["reason", "what_was_sent"]
 
 def what_was_sent(tried: Tried) -> str:
     """How many cancels were sent, and what each was answered."""
-    if not tried.posts:
+    if not tried.answers:
         return "no cancel was sent"
-    sent = f"{tried.posts} cancel{'s' if tried.posts != 1 else ''} sent"
+    sent = f"{len(tried.answers)} cancel{'s' if len(tried.answers) != 1 else ''} sent"
     return (
         f"{sent} ({', '.join(tried.answers)})"
         if tried.answers == ["accepted"]
@@ -40,14 +40,14 @@ def reason(outcome: Outcome, tried: Tried, run: Run | None, *, skip: str | None,
             return f"{sent}, status is {status}{failure}{_how_sure(tried, run, problem)}"
         case Outcome.ALREADY_CANCELLED:
             before = f"somebody else's cancel: it last changed before ours left; {sent}"
-            return before if tried.posts else "cancelled already when it was checked, before anything was sent for it"
+            return before if tried.asked else "cancelled already when it was checked, before anything was sent for it"
         case Outcome.FINISHED_FIRST:
             return f"ended as {status}{failure} before a cancel took"
         case Outcome.SPARED:
             why = f"went on to review ({status})" if run and went_on(run) else skip or "no longer stale"
-            return f"{why}; {sent}" if tried.posts else why
+            return f"{why}; {sent}" if tried.asked else why
         case Outcome.NOT_FOUND:
-            where = f"gone; {sent}" if tried.posts else "not in this workspace and environment"
+            where = f"gone; {sent}" if tried.asked else "not in this workspace and environment"
             return f"{where}: {problem}"
         case Outcome.UNCONFIRMED:
             return _unconfirmed(tried, run, problem)

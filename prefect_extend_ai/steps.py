@@ -77,6 +77,7 @@ class Tried:
     """What was tried for one run so far."""
 
     posts: int = 0
+    """Cancels that were sent, but for those that were answered 429: they were not carried out."""
     last: Answered | None = None
     may_have_taken: bool = False
     """Whether a cancel was accepted, or its answer lost."""
@@ -92,6 +93,11 @@ class Tried:
     """When the run had last changed, as the check before the first cancel told it."""
     problems: list[str] = field(default_factory=list)
     request_ids: list[str] = field(default_factory=list)
+
+    @property
+    def asked(self) -> bool:
+        """Whether any cancel has left."""
+        return self.posts > 0 or bool(self.answers)
 
     @property
     def may_send(self) -> bool:
@@ -155,7 +161,7 @@ def next_step(run: Run, tried: Tried, skip: str | None, *, late: bool = False) -
         late: whether the run's deadline has passed.
     """
     if run.is_terminal:
-        return ended(run, ours=tried.posts > 0 and not ended_before(run, tried))
+        return ended(run, ours=tried.asked and not ended_before(run, tried))
     if tried.only_refused or (late and tried.posts and not tried.may_have_taken):
         return _refused(run, tried, skip, late=late)
     if late:
