@@ -178,10 +178,7 @@ class ListingWitness:
                         self._shown[run.id] = run
                         if (wanted := self._wanted.get(run.id)) is not None:
                             self._tell(wanted, run)
-                # Where the listing is sorted, a run that has not changed cannot come behind those that changed later.
-                if self._kind.sortable and all(
-                    order.is_beyond(each.target.updated_at) for each in self._wanted.values()
-                ):
+                if not self._wanted or (self._kind.sortable and self._none_can_come(order)):
                     break
         for wanted in waited_for_from_the_start:
             wanted.missed += 1
