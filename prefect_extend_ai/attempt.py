@@ -115,10 +115,9 @@ class Attempt:
             async with self.client.reserve_cancel(
                 self.target.run_id, self.kind, within=until - self.clock()
             ) as reserved:
-                # The turn comes first, so that neither of these grows old in waiting for it.
-                if self.listing is not None:
-                    self.listed = await self.listing.look(self.target)
                 step = await self._read(reserved.check)
+                if step is Step.CANCEL and self.listing is not None:
+                    step = await self._look(self.listing)
                 return await self._cancel(reserved) if step is Step.CANCEL else step
         except (ExtendRateLimitError, ExtendNotSentError) as error:
             self.tried.note(error)
@@ -156,17 +155,18 @@ class Attempt:
         self.tried.read(self.latest)
         if self.age_minutes is None and not self.tried.posts and not self.latest.is_terminal:
             self.age_minutes = self.latest.age_minutes
-        self.skip = self._why_not_to_cancel(self.latest)
+        self.skip = self.spare(self.latest, self.target)
         return next_step(self.latest, self.tried, self.skip, late=late)
 
-    def _why_not_to_cancel(self, run: Run) -> str | None:
-        if self.listing is None:
-            return self.spare(run, self.target)
-        if self.listed is None:
-            return "it is no longer listed as in progress, and its own read tells no times"
-        # The read tells the status, and the listing when the run last changed.
-        listed = Target.of(self.listed)
-        return self.spare(self.listed, listed) or self.spare(run, listed)
+    async def _look(self, listing: ListingWitness) -> Outcome | Step:
+        """Hold a run that its own read would have cancelled against its listing, which says when it last changed."""
+        self.listed = await listing.look(self.target)
+        if self.latest is None or self.listed is None:
+            self.skip = "it is no longer listed as in progress, and its own read tells no times"
+        else:
+            target = Target.of(self.listed)
+            self.skip = self.spare(self.listed, target) or self.spare(self.latest, target)
+        return Step.CANCEL if self.skip is None else Step.WAIT if self.tried.posts else Outcome.SPARED
 
     async def _unread(self, error: ExtendError, *, late: bool = False) -> Outcome | Step:
         """What a read means that failed."""

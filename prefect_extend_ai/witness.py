@@ -30,7 +30,7 @@ ACCOUNT_ERRORS = (ExtendAuthError, ExtendPermissionError, ExtendUsageBlockedErro
 RECENT = 3.0
 """Seconds for which what a listing said is passed on without another."""
 
-LISTINGS = 2
+LISTINGS = 3
 """How many whole listings in a row must not show a run: a set that shrinks while it is paged skips some."""
 
 

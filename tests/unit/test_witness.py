@@ -23,7 +23,7 @@ from prefect_extend_ai.staleness import StalePolicy, why_not_at_all, why_not_sta
 from prefect_extend_ai.stop import Stop
 from prefect_extend_ai.survey import Target
 from prefect_extend_ai.transport import Transport
-from prefect_extend_ai.witness import RECENT, AccountWitness, ListingWitness
+from prefect_extend_ai.witness import LISTINGS, RECENT, AccountWitness, ListingWitness
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 POLICY = StalePolicy()
@@ -137,14 +137,14 @@ def test_no_page_is_read_that_nobody_waits_for(runner, witness):
 def test_a_sorted_listing_ends_where_the_run_cannot_come_any_more(runner, witness):
     who = witness((listed(number) for number in range(500) if number != 15), size=10)
     assert runner.run(looks(who, 15)) == [None]
-    assert who.of.pages == 4, "two pages of each of two listings"
+    assert who.of.pages == 2 * LISTINGS
 
 
 def test_an_unsorted_listing_is_read_to_its_end(runner, witness):
     runs = [listed(number) for number in range(499, -1, -1) if number != 15]
     who = witness(runs, kind=RunKind.PARSE, size=100)
     assert runner.run(looks(who, 15)) == [None]
-    assert who.of.pages == 10
+    assert who.of.pages == 5 * LISTINGS
 
 
 def test_a_listing_that_ignores_the_order_hides_nobody(runner, witness):
