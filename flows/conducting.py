@@ -24,6 +24,7 @@ from prefect_extend_ai.survey import Target
 from prefect_extend_ai.sweep import Division, Sweep, batches, runs_a_record
 from prefect_extend_ai.tasks.cancelling import cancel_batch, recover_earlier_sweeps, recover_more
 from prefect_extend_ai.tasks.reporting import write_report
+from prefect_extend_ai.witness import ListingWitness
 
 __all__ = ["Plan", "conduct", "whole"]
 
@@ -83,6 +84,10 @@ async def conduct(
                 raises_alarms=report.limit_minutes is not None and not report.dry_run,
                 concurrency=concurrency(credentials.requests_per_second),
                 confirm_seconds=policy.confirm_seconds,
+                # Runs that are named are cancelled whatever their age: nobody has to vouch for it.
+                listing=None
+                if report.limit_minutes is None or report.kind.dated
+                else ListingWitness(client, report.kind, policy),
             )
             minutes = policy.max_sweep_minutes
             sweep.stop.after(minutes * 60, f"the sweep took longer than {minutes} minutes")

@@ -25,9 +25,10 @@ from prefect_extend_ai.errors import (
     ExtendServerError,
     ExtendUsageBlockedError,
 )
+from prefect_extend_ai.moments import Moment
 from prefect_extend_ai.parsing import parse_json
 
-__all__ = ["Answer", "error_for", "http_date", "retry_after"]
+__all__ = ["Answer", "cached_seconds", "error_for", "http_date", "retry_after"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class Answer:
         request_id: the `x-extend-request-id` header, which Extend's support asks for.
         retry_after: how many seconds the API asks to wait; None where it does not say.
         location: where a redirect points. In no repr, as nothing is that could repeat what was sent.
+        cached_seconds: for how long a cache between us and the API had kept it (the `Age` header); 0 where none did.
+        asked_at: when its request began to leave, less `cached_seconds`: it tells of no later state.
     """
 
     status: int
@@ -51,6 +54,8 @@ class Answer:
     request_id: str | None = field(default=None, repr=False)
     retry_after: float | None = None
     location: str | None = field(default=None, repr=False)
+    cached_seconds: float = 0.0
+    asked_at: Moment | None = None
 
     @property
     def is_success(self) -> bool:
@@ -74,6 +79,7 @@ class Answer:
             request_id=headers.get("x-extend-request-id"),
             retry_after=retry_after(headers.get("retry-after"), date),
             location=headers.get("location"),
+            cached_seconds=cached_seconds(headers.get("age")),
         )
 
 
@@ -100,6 +106,12 @@ def retry_after(value: str | None, answered_at: datetime | None) -> float | None
     if moment is None:
         return None
     return max((moment - (answered_at or datetime.now(UTC))).total_seconds(), 0.0)
+
+
+def cached_seconds(value: str | None) -> float:
+    """What an `Age` header says, in seconds; the largest where it says several, 0 where it says nothing readable."""
+    said = (each.strip() for each in (value or "").split(","))
+    return max((float(each) for each in said if re.fullmatch(r"[0-9]+(\.[0-9]+)?", each)), default=0.0)
 
 
 KINDS: dict[int, tuple[type[ExtendAPIError], str]] = {

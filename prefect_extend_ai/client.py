@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -12,11 +13,12 @@ from urllib.parse import quote
 
 from prefect_extend_ai.answers import Answer
 from prefect_extend_ai.errors import ExtendInputError, ExtendOddAnswerError
+from prefect_extend_ai.moments import Moment
 from prefect_extend_ai.parsing import parse_json
 from prefect_extend_ai.runs import LONGEST_ID, PROCESSING, KindName, Run, RunKind, check_run_id
-from prefect_extend_ai.transport import Gate, Transport
+from prefect_extend_ai.transport import Transport
 
-__all__ = ["ExtendClient", "Page", "check_run_id"]
+__all__ = ["ExtendClient", "Page", "ReservedCancel", "check_run_id"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,21 @@ class Page:
     read_at: datetime | None
     date: datetime | None = None
     received_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReservedCancel:
+    """The turn and the connection for one run's check and cancel, the one right after the other.
+
+    Attributes:
+        check: reads the run, whole. Raises as `ExtendClient.get_run` does.
+        send: sends the cancel, once, when its turn comes, and returns the run as the API answers. It takes what is
+            called right before the bytes leave (what that raises ends the call, and nothing was sent), and how many
+            seconds the check is good for (ExtendRateLimitError where the API asks for a longer pause).
+    """
+
+    check: Callable[[], Awaitable[Run]]
+    send: Callable[[Callable[[], None], float], Awaitable[Run]]
 
 
 class ExtendClient:
@@ -74,21 +91,41 @@ class ExtendClient:
         answer = await self._transport.get(self._path(kind, run_id))
         return self._run(answer, kind, run_id)
 
-    async def cancel_run(
-        self, run_id: str, kind: RunKind | KindName = RunKind.CLASSIFY, *, gate: Gate | None = None
-    ) -> Run:
+    async def cancel_run(self, run_id: str, kind: RunKind | KindName = RunKind.CLASSIFY) -> Run:
         """Ask Extend to cancel one run; the run as the API answers.
 
         A success is a request that was taken, not a cancelled run: look at the run's status, and read it again.
-
-        Args:
-            run_id: the run.
-            kind: its kind.
-            gate: what the request passes each time that it leaves; it leaves again after a 429.
         """
         kind = self._ready(kind)
-        answer = await self._transport.post(f"{self._path(kind, run_id)}/cancel", gate)
+        answer = await self._transport.post(f"{self._path(kind, run_id)}/cancel")
         return self._run(answer, kind, run_id)
+
+    @asynccontextmanager
+    async def reserve_cancel(
+        self, run_id: str, kind: RunKind | KindName = RunKind.CLASSIFY, *, within: float = 120
+    ) -> AsyncIterator[ReservedCancel]:
+        """Take a turn to cancel one run, and a connection, so that its cancel can leave right after its check.
+
+        Raises ExtendNotSentError or ExtendRateLimitError where the turn does not come within so many seconds.
+        """
+        kind = self._ready(kind)
+        path = self._path(kind, run_id)
+        async with self._transport.reserve(within) as connect:
+
+            async def check() -> Run:
+                return self._run(await self._transport.get(path, connect=connect), kind, run_id)
+
+            async def send(before_send: Callable[[], None], seconds: float) -> Run:
+                answer = await self._transport.post_reserved(
+                    f"{path}/cancel", connect, within=seconds, before_send=before_send
+                )
+                return self._run(answer, kind, run_id)
+
+            yield ReservedCancel(check, send)
+
+    def now(self) -> Moment:
+        """This moment, by the clocks that a run's `asked_at` was told by."""
+        return self._transport.now()
 
     def iter_pages(
         self,
@@ -218,12 +255,14 @@ def _read_run(kind: RunKind, answer: Answer, run_id: str) -> Run | str:
         run = Run.from_text(kind, answer.text, answer.read_at, answer.request_id, answer.date)
     except ExtendOddAnswerError as error:
         return error.message
-    return run if run.id == run_id else f"another run ({run.id[:LONGEST_ID]!r}) than the one asked for ({run_id!r})"
+    if run.id == run_id:
+        return replace(run, asked_at=answer.asked_at)
+    return f"another run ({run.id[:LONGEST_ID]!r}) than the one asked for ({run_id!r})"
 
 
 def _read_item(kind: RunKind, item: Any, answer: Answer) -> Run | None:
     try:
-        return Run.from_item(kind, item, answer.read_at, answer.date)
+        return replace(Run.from_item(kind, item, answer.read_at, answer.date), asked_at=answer.asked_at)
     except ExtendOddAnswerError:
         return None
 

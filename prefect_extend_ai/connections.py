@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import httpx
 from pydantic import SecretStr
 
-__all__ = ["Connections"]
+__all__ = ["Connect", "Connections"]
 
-CONNECTIONS = 64
+Connect = Callable[[], AbstractAsyncContextManager[httpx.AsyncClient]]
+"""Gives a connection to oneself, for one request and its answer."""
+
+CONNECTIONS = 96
+"""More than runs are between their check and their cancel at once, each of which keeps one: reads go on beside them."""
 
 
 class Connections:
@@ -48,6 +52,8 @@ class Connections:
         self._timeout = httpx.Timeout(read_timeout, connect=connect_timeout)
         self._transport = transport
         self._is_plain = url.scheme == "http"
+        self.traces = transport is None or isinstance(transport, httpx.AsyncHTTPTransport)
+        """Whether requests tell when they leave, by httpcore's `trace` extension. Stand-ins for the network do not."""
         # Once for all of them: reading the certificates takes 20 ms. Where nothing is encrypted there are none.
         self._tls = False if self._is_plain else httpx.create_ssl_context()
         self._places = asyncio.Semaphore(CONNECTIONS)
@@ -56,17 +62,34 @@ class Connections:
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[httpx.AsyncClient]:
-        """A connection for one request and its answer; waits while all are taken."""
+        """A connection to oneself; waits while all are taken. One that was closed meanwhile is used no more."""
         async with self._places:
             http = self._free.pop() if self._free else self._open()
             try:
                 yield http
             finally:
-                self._free.append(http)
+                if http.is_closed:
+                    self._all.remove(http)
+                else:
+                    self._free.append(http)
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[Connect]:
+        """One connection for several requests after one another: taken for the first, given back at the end."""
+        async with AsyncExitStack() as kept:
+            taken: list[httpx.AsyncClient] = []
+
+            @asynccontextmanager
+            async def the_same() -> AsyncIterator[httpx.AsyncClient]:
+                if not taken or taken[-1].is_closed:
+                    taken.append(await kept.enter_async_context(self.one()))
+                yield taken[-1]
+
+            yield the_same
 
     async def aclose(self) -> None:
         """Close them all."""
-        await asyncio.gather(*(http.aclose() for http in self._all))
+        await asyncio.gather(*(http.aclose() for http in list(self._all)))
 
     def _open(self) -> httpx.AsyncClient:
         http = httpx.AsyncClient(

@@ -13,6 +13,7 @@ ExtendError
 │   ├── ExtendRateLimitError        429  still over the limit when the call's deadline passed
 │   ├── ExtendServerError           408, 5xx
 │   └── ExtendOddAnswerError        not the JSON that was asked for: HTML, empty, a list, a redirect
+│       └── ExtendCachedAnswerError     out of a cache on the way, too old to decide by
 ├── SharedLimitError            the rate limit that workers share could not be asked; nothing was sent
 ├── RecordError                 Prefect could not be written to or read from
 │   └── RecordRefusedError          Prefect does not take this record as it is (too large); it may take others
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ExtendAPIError",
     "ExtendAuthError",
+    "ExtendCachedAnswerError",
     "ExtendError",
     "ExtendInputError",
     "ExtendNotFoundError",
@@ -144,6 +146,10 @@ class ExtendOddAnswerError(ExtendAPIError):
         # What a success holds may be somebody's document, unless it is a proxy's page for people.
         secret = self.status is not None and 200 <= self.status < 300 and not self.body.lstrip().startswith("<")
         return super().__str__() if secret or not self.body else f"{super().__str__()}; the body begins {self.body!r}"
+
+
+class ExtendCachedAnswerError(ExtendOddAnswerError):
+    """A response that a cache between us and Extend had kept for too long to decide by it."""
 
 
 class SharedLimitError(ExtendError):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 
-__all__ = ["Pace"]
+__all__ = ["LEAD", "Pace", "TooLate"]
 
 HEADROOM = 0.98
 """The share of the configured rate that is used: the rest is for answers' and networks' uneven speed."""
@@ -18,11 +19,17 @@ QUICK_STEP = 1 / 20
 """What one success gives back up to there, as a share of that rate."""
 SLOW_STEP = 1 / 200
 """What one success gives back beyond, as a share of the full rate."""
+LEAD = 1.0
+"""Seconds before its turn at most that whoever reserved it is told to begin."""
 LATENESS = 0.01
 """Seconds, but half an interval at most, that a request may go late without its successor losing time."""
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
 """Seconds to pause where the API does not say how long: the first, doubled by each wave up to the longest."""
+
+
+class TooLate(Exception):  # no error: it never leaves the transport
+    """The turn would come later than it is good for."""
 
 
 class Pace:
@@ -36,6 +43,10 @@ class Pace:
     The rate answers to the API. `slow_down` halves it, down to a sixteenth of the full rate. Each `recovered`
     gives some back: quickly up to three quarters of where the API last said "too many", slowly beyond. So after an
     isolated 429 the full rate is back after 55 successes, from the floor after 188.
+
+    What has to be done right before a request is reserved for: `reserve` returns about a second before the request's
+    turn, and when all is ready, `turn` is asked for as ever. Who is ready goes, in the order of being ready, so that
+    one who takes long delays nobody; and nobody begins long before a pause that the API asked for is over.
 
     Not aiolimiter: its rate cannot be changed while people wait on it.
 
@@ -60,24 +71,50 @@ class Pace:
         self._next = float("-inf")
         self._paused_until = float("-inf")
         self._wave = 0
+        self._reserved = 0
         self._pause = FIRST_PAUSE
         self._queue = asyncio.Lock()  # wakes its waiters in the order they came
+        self._reserving = asyncio.Lock()
 
     @property
     def per_second(self) -> float:
         """The rate at present, in requests a second."""
         return self._per_second
 
-    async def turn(self) -> int:
+    async def reserve(self, latest: float = math.inf) -> None:
+        """Return about a second before a turn; `release` it when the turn was taken, or is not wanted any more.
+
+        Raises TooLate where the turn would come after `latest`, in the clock's seconds.
+        """
+        async with self._reserving:
+            # Asked again after each sleep, as below.
+            while (wait := (turn := self._turn_after(self._reserved)) - LEAD - self._clock()) > 0:
+                if turn > latest:
+                    raise TooLate
+                await self._sleep(wait)
+            self._reserved += 1
+
+    def release(self) -> None:
+        """A reserved turn was taken, or is not wanted any more."""
+        self._reserved -= 1
+
+    def _turn_after(self, others: int) -> float:
+        return max(self._next, self._clock()) + others / self._per_second
+
+    async def turn(self, latest: float = math.inf) -> int:
         """Return when the next request may go.
 
         The number returned is the wave that the request belongs to: hand it back to `slow_down` or
         `recovered` with what became of the request.
+
+        Raises TooLate, and takes no turn, where it comes after `latest`, in the clock's seconds.
         """
         async with self._queue:
             # Asked again after each sleep: the API may have called for a pause in the meantime.
-            while (wait := self._next - self._clock()) > 0:
+            while (wait := self._next - self._clock()) > 0 and self._next <= latest:
                 await self._sleep(wait)
+            if max(self._next, self._clock()) > latest:
+                raise TooLate
             interval = 1 / self._per_second
             self._next = max(self._next, self._clock() - min(LATENESS, interval / 2)) + interval
             return self._wave

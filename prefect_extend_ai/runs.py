@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from prefect_extend_ai.errors import ExtendInputError, ExtendOddAnswerError
 from prefect_extend_ai.kinds import CANCELLED, FAILED, PROCESSED, PROCESSING, KindName, RunKind
+from prefect_extend_ai.moments import Moment
 from prefect_extend_ai.parsing import parse_json
 
 __all__ = [
@@ -90,6 +91,7 @@ class Run:
             where there was no `Date`. Ages are measured by it, so that one wrong clock cancels nothing.
         request_id: the answer's `x-extend-request-id`, for Extend's support; None for an item of a listing.
         date: Extend's own clock then: the run's times are of its making, and may not lie in its future.
+        asked_at: when the request that read it left: it tells of no later state. None where nobody says.
     """
 
     kind: RunKind
@@ -98,6 +100,7 @@ class Run:
     read_at: datetime | None = None
     request_id: str | None = None
     date: datetime | None = None
+    asked_at: Moment | None = field(default=None, compare=False)
 
     @classmethod
     def from_text(
@@ -153,13 +156,13 @@ class Run:
         return f"Run({self.kind.value} {self.id!r} {self.status!r})"
 
     def without_document(self) -> Run:
-        """The same run, its JSON still whole in `text`, parsed only as far as decisions and pages need it.
+        """The same run as far as decisions and pages need it; its JSON is still whole in `text` where it has ended.
 
-        A parsed object takes ten times the memory of its text.
+        A parsed object takes ten times the memory of its text. What is dropped is None in `raw`.
         """
-        processor = {self.kind.processor} if self.kind.processor else set()
-        kept = {name: value for name, value in self.raw.items() if name in _KEPT | processor}
-        return replace(self, raw=kept)
+        kept = _KEPT | ({self.kind.processor} if self.kind.processor else set())
+        raw = {name: value if name in kept else None for name, value in self.raw.items()}
+        return replace(self, raw=raw, text=self.text if self.is_terminal else "")
 
     @property
     def id(self) -> str:

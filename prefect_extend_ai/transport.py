@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Protocol
+from typing import TypeVar
 
 import httpx
 import stamina
 from pydantic import SecretStr
 
-from prefect_extend_ai.answers import Answer, error_for
-from prefect_extend_ai.connections import Connections
+from prefect_extend_ai.answers import Answer
+from prefect_extend_ai.connections import Connect
 from prefect_extend_ai.errors import (
     ExtendError,
     ExtendNotSentError,
@@ -24,36 +23,17 @@ from prefect_extend_ai.errors import (
     ExtendServerError,
     ExtendTransportError,
 )
-from prefect_extend_ai.pacing import Pace
+from prefect_extend_ai.exchange import AWAY, Call, Wire
+from prefect_extend_ai.moments import FRESH, Moment
+from prefect_extend_ai.pacing import Pace, TooLate
 
-__all__ = ["Gate", "Transport"]
+__all__ = ["Transport"]
 
-LARGEST_BODY = 64 * 1024 * 1024
-"""Bytes of a body that are read into memory, unpacked."""
 ATTEMPTS = 5
 """How often a read is sent at most, 429 aside."""
-AWAY = "waiting for the answer"
-"""What a call does whose request may have taken effect."""
 
 Params = Mapping[str, str | int]
-
-
-class Gate(Protocol):
-    """What a request passes on its way out."""
-
-    def leaving(self) -> None:
-        """Called right before the request leaves; what this raises ends the call, and nothing was sent."""
-
-    def back(self) -> None:
-        """Called when its answer is there, whatever it says; never for a request that was lost."""
-
-
-class _OpenGate:
-    def leaving(self) -> None: ...
-    def back(self) -> None: ...
-
-
-OPEN = _OpenGate()
+T = TypeVar("T")
 
 
 class Transport:
@@ -65,7 +45,7 @@ class Transport:
     What is repeated: a 429 until the call's deadline, read or write, because the request was not carried out. A
     read also after 408, 5xx and a lost connection, up to five times with a jittered back-off of some ten seconds
     in all, or as long as `Retry-After` asks. A write after nothing else, because only a fresh read can tell what
-    became of it.
+    became of it; and a write that was reserved after nothing at all, because its check would be old by then.
 
     Where the key goes: to the host of `base_url` and nowhere else. No redirect is followed. Proxies named by the
     environment are used for https, where they see no more than the host's name, and not for plain http.
@@ -82,9 +62,9 @@ class Transport:
         deadline: seconds for a whole call, with its repeats and its waiting.
         clock: seconds, monotonic.
         sleep: waits so many seconds; for the paces.
-        now: the time here, an aware datetime; runs are aged by the earlier of it and Extend's.
         permit: awaited right before each request of any category, for a budget that is shared with others. What it
             raises ends the call, and nothing was sent.
+        now: this moment; by `clock` and the machine's clock where it is not given.
     """
 
     def __init__(
@@ -101,69 +81,119 @@ class Transport:
         deadline: float = 120,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
         permit: Callable[[], Awaitable[None]] | None = None,
+        now: Callable[[], Moment] | None = None,
     ) -> None:
         headers = {
             "accept": "application/json",
+            "accept-encoding": "gzip",
+            "cache-control": "no-cache",
             "user-agent": f"prefect-extend-ai/{version('prefect-extend-ai')}",
             "x-extend-api-version": api_version,
         }
         if workspace_id is not None:
             headers["x-extend-workspace-id"] = workspace_id
-        self._key = api_key
-        self._names_workspace = workspace_id is not None
         self._deadline = deadline
         self._clock = clock
-        self._now = now
         self._permit = permit
+        self.now = now or (lambda: Moment(clock(), time.time()))
+        """This moment, by the clocks that tell how old an answer is."""
         self._reads = Pace(requests_per_second, clock=clock, sleep=sleep)
         self._writes = Pace(requests_per_second, clock=clock, sleep=sleep)
-        self._connections = Connections(
+        self._wire = Wire(
             base_url,
             api_key,
             headers,
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
             transport=http_transport,
+            now=self.now,
         )
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._connections.aclose()
+        await self._wire.aclose()
 
-    async def get(self, path: str, params: Params | None = None) -> Answer:
-        """Read. Raises an ExtendAPIError for any answer but a success, ExtendTransportError for none."""
-        call = self._call(f"GET {path}")
+    async def get(self, path: str, params: Params | None = None, *, connect: Connect | None = None) -> Answer:
+        """Read, over a connection that was reserved where one is given.
+
+        Raises an ExtendAPIError for any answer but a success, ExtendTransportError for none.
+        """
+        call = self._call(f"GET {path}", connect)
         return await self._in_time(call, self._read(call, path, params))
 
-    async def post(self, path: str, gate: Gate | None = None) -> Answer:
-        """Write, with no body, each time through `gate`.
+    async def post(self, path: str) -> Answer:
+        """Write, with no body.
 
         Raises as `get` does; after anything but a 429 and ExtendNotSentError the write may have taken effect.
         """
         call = self._call(f"POST {path}")
-        return await self._in_time(call, self._once(call, self._writes, "POST", path, gate=gate or OPEN))
+        return await self._in_time(call, self._once(call, self._writes, "POST", path))
+
+    async def post_reserved(
+        self, path: str, connect: Connect, *, within: float, before_send: Callable[[], None]
+    ) -> Answer:
+        """Write in a turn that was reserved, as `post` does but once: a 429 is raised too.
+
+        Args:
+            path: where to.
+            connect: what the reservation gave.
+            within: seconds that the turn is good for. Raises ExtendRateLimitError where the API asks for a longer
+                pause.
+            before_send: called right before the bytes leave; what it raises ends the call, and nothing was sent.
+        """
+        call = self._call(f"POST {path}", connect)
+        call.latest, call.before_send = call.started + within, before_send
+        call.is_permitted, call.may_repeat = True, False
+        return await self._in_time(call, self._once(call, self._writes, "POST", path))
+
+    @asynccontextmanager
+    async def reserve(self, within: float) -> AsyncIterator[Connect]:
+        """A turn to write soon, and a connection for it and for the read before it.
+
+        Raises ExtendNotSentError or ExtendRateLimitError where there is no turn within so many seconds.
+        """
+        call = self._call("a turn to write", seconds=within)
+        await self._in_time(call, self._reserve(call))
+        try:
+            async with self._wire.kept() as connect:
+                yield connect
+        finally:
+            self._writes.release()
 
     def odd_answer(self, answer: Answer, problem: str) -> ExtendOddAnswerError:
         """The error for a success whose body is not what was asked for."""
-        shown = self._without_key(answer)
-        return ExtendOddAnswerError(
-            self._redacted(problem), status=shown.status, request_id=shown.request_id, body=shown.text
-        )
+        return self._wire.odd_answer(answer, problem)
 
-    def _call(self, what: str) -> _Call:
-        return _Call(what, started=self._clock(), ends=self._clock() + self._deadline)
+    def _call(self, what: str, connect: Connect | None = None, seconds: float | None = None) -> Call:
+        seconds = self._deadline if seconds is None else seconds
+        return Call(what, connect or self._wire.connect, self._clock(), seconds)
 
-    async def _in_time(self, call: _Call, answering: Awaitable[Answer]) -> Answer:
+    async def _in_time(self, call: Call, doing: Awaitable[T]) -> T:
         try:
-            async with asyncio.timeout(self._deadline):
-                return await answering
+            async with asyncio.timeout(call.seconds):
+                return await doing
         except TimeoutError:
             pass  # and raise outside: what it came from leads into frames that hold the Authorization header
         raise self._too_late(call)
 
-    async def _read(self, call: _Call, path: str, params: Params | None) -> Answer:
+    async def _reserve(self, call: Call) -> None:
+        call.doing = "waiting for a turn"
+        try:
+            await self._writes.reserve(call.ends)
+        except TooLate:
+            raise ExtendRateLimitError(f"Extend asks to wait beyond the {call.seconds:.0f} s that there are") from None
+        if self._permit is None:
+            return
+        call.doing = "waiting for the shared rate limit"
+        try:
+            # Now and not right before the write: there may be a long line, and the read before it would grow old in it.
+            await self._permit()
+        except BaseException:
+            self._writes.release()
+            raise
+
+    async def _read(self, call: Call, path: str, params: Params | None) -> Answer:
         def again(error: Exception) -> bool | float:
             late = self._clock() + (call.asked_to_wait or 0) >= call.ends
             if late or not isinstance(error, ExtendServerError | ExtendTransportError):
@@ -177,77 +207,46 @@ class Transport:
                 return await self._once(call, self._reads, "GET", path, params)
         raise AssertionError("the last attempt returns or raises")  # pragma: no cover
 
-    async def _once(
-        self,
-        call: _Call,
-        pace: Pace,
-        method: str,
-        path: str,
-        params: Params | None = None,
-        *,
-        gate: Gate = OPEN,
-    ) -> Answer:
+    async def _once(self, call: Call, pace: Pace, method: str, path: str, params: Params | None = None) -> Answer:
         """Send, and send again only while the answer is a 429 and the deadline allows."""
         while True:
             call.asked_to_wait = None
-            call.doing = "waiting for a turn"
-            wave = await pace.turn()
-            if self._permit is not None:
-                call.doing = "waiting for the shared rate limit"
-                await self._permit()
-            if self._clock() >= call.ends:
-                raise self._too_late(call)
-            call.doing = "waiting for a connection"
+            wave = await self._turn(call, pace)
             try:
-                answer = await self._exchange(call, method, path, params, gate)
+                answer = await self._wire.exchange(call, method, path, params)
             except ExtendNotSentError:
                 pace.give_back()
                 raise
-            gate.back()
             call.asked_to_wait = answer.retry_after
             if answer.status == 429 or (answer.status == 503 and answer.retry_after is not None):
                 pace.slow_down(wave, answer.retry_after)
             elif answer.status < 500:
                 pace.recovered(wave)
+            if answer.status != 429 and answer.cached_seconds > FRESH:
+                raise self._wire.cached_answer(answer)
             if answer.is_success:
-                return replace(answer, request_id=self._redacted(answer.request_id or "") or None)
-            error = error_for(self._without_key(answer), names_workspace=self._names_workspace)
-            if not isinstance(error, ExtendRateLimitError):
+                return self._wire.success(answer)
+            error = self._wire.error(answer)
+            if not isinstance(error, ExtendRateLimitError) or not call.may_repeat:
                 raise error
             call.limited = error
             if self._clock() + (answer.retry_after or 0) >= call.ends:
                 raise self._too_late(call)
 
-    async def _exchange(self, call: _Call, method: str, path: str, params: Params | None, gate: Gate) -> Answer:
-        """One request, one answer.
-
-        Nothing that the HTTP stack raises leaves here, a cancellation included: the frames that it came
-        through hold the Authorization header, and an error reporter may show the locals of frames.
-        """
-        failure: BaseException
+    async def _turn(self, call: Call, pace: Pace) -> int:
+        call.doing = "waiting for a turn"
         try:
-            async with self._connections.one() as http:
-                gate.leaving()
-                # From here on this request may take effect, whatever became of the one before.
-                call.doing, call.limited = AWAY, None
-                response = await http.send(http.build_request(method, path, params=params), stream=True)
-                try:
-                    return await _read_whole(response, self._now())
-                finally:
-                    await response.aclose()
-        except asyncio.CancelledError:
-            failure = asyncio.CancelledError()
-        except ExtendNotSentError as error:
-            failure = ExtendNotSentError(str(error))
-        except ExtendOddAnswerError as error:
-            request_id = self._redacted(error.request_id or "") or None
-            failure = ExtendOddAnswerError(error.message, status=error.status, request_id=request_id)
-        except Exception as error:  # noqa: BLE001  # the layers below httpx leak errors of their own now and then
-            said = self._redacted(_why_no_answer(error))
-            failure = ExtendTransportError(f"{method} {path} at {self._connections.host}: {said}")
-        raise failure
+            wave = await pace.turn(call.latest)
+        except TooLate:
+            raise ExtendRateLimitError("the pause that Extend asks for is longer than a check is good for") from None
+        if self._permit is not None and not call.is_permitted:
+            call.doing = "waiting for the shared rate limit"
+            await self._permit()
+        if self._clock() >= call.ends:
+            raise self._too_late(call)
+        return wave
 
-    def _too_late(self, call: _Call) -> ExtendError:
+    def _too_late(self, call: Call) -> ExtendError:
         waited = f"gave up after {self._clock() - call.started:.0f} s"
         if call.limited is None:
             kind = ExtendTransportError if call.doing == AWAY else ExtendNotSentError
@@ -260,66 +259,3 @@ class Transport:
             request_id=call.limited.request_id,
             retryable=call.limited.retryable,
         )
-
-    def _without_key(self, answer: Answer) -> Answer:
-        """What may be shown of an answer, in case a server or a proxy echoes the key."""
-        return replace(
-            answer,
-            text=self._redacted(answer.text),
-            request_id=self._redacted(answer.request_id or "") or None,
-            location=self._redacted(answer.location or "") or None,
-        )
-
-    def _redacted(self, text: str) -> str:
-        return text.replace(self._key.get_secret_value(), "[key]")
-
-
-@dataclass(slots=True)
-class _Call:
-    """What one call has gone through so far. Times are the clock's seconds."""
-
-    what: str
-    started: float
-    ends: float
-    doing: str = ""
-    asked_to_wait: float | None = None
-    limited: ExtendRateLimitError | None = None
-
-
-async def _read_whole(response: httpx.Response, received_at: datetime) -> Answer:
-    body = bytearray()
-    problem = ""
-    try:
-        async for part in response.aiter_bytes():
-            body += part
-            if len(body) > LARGEST_BODY:
-                problem = f"a body of more than {LARGEST_BODY // 1024**2} MB"
-                break
-    except httpx.DecodingError:
-        problem = "a body that cannot be unpacked"
-    # The body of an error is only shown, so it need not be sound.
-    text = body[: LARGEST_BODY if not problem else 1000].decode(errors="replace")
-    if response.is_success and not problem:
-        try:
-            body.decode()
-        except UnicodeDecodeError:
-            problem = "a body that is not UTF-8"
-    answer = Answer.of(response.status_code, response.headers, text, received_at)
-    if response.is_success and problem:
-        raise ExtendOddAnswerError(problem, status=answer.status, request_id=answer.request_id)
-    return answer
-
-
-def _why_no_answer(error: Exception) -> str:
-    """What a person would call it, with the HTTP stack's own words where they add something."""
-    match error:
-        case httpx.ConnectTimeout():
-            said = "could not connect in time: check the network and the base URL"
-        case httpx.TimeoutException():
-            said = "no answer in time"
-        case httpx.ConnectError() | httpx.ProxyError():
-            said = "could not connect: check the network and the base URL"
-        case _:
-            said = "the connection was lost"
-    detail = " ".join(str(error).split())
-    return f"{said} ({type(error).__name__}{': ' if detail else ''}{detail})"

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from prefect_extend_ai.cancellation import ACCOUNT_ERRORS, Settled, cancel_one
@@ -25,6 +25,7 @@ from prefect_extend_ai.sweep.journal import CancelIntent, Journal
 from prefect_extend_ai.sweep.pending import after_attempt, may_ask, why_deferred, worth_reporting
 from prefect_extend_ai.sweep.recorder import Recorder, Shelf
 from prefect_extend_ai.sweep.recovery import Recovery
+from prefect_extend_ai.witness import AccountWitness, ListingWitness
 
 __all__ = ["Division", "Sweep"]
 
@@ -65,6 +66,7 @@ class Sweep:
         runs_a_record: how many runs share a record.
         concurrency: how many runs are between their check and their cancel at once.
         confirm_seconds: how long to wait for an accepted cancel to take.
+        listing: vouches for the times of runs whose single read tells none; None where no times are asked for.
         clock, sleep, now: the clocks, for tests.
     """
 
@@ -77,16 +79,19 @@ class Sweep:
     runs_a_record: int = 1
     concurrency: int = 8
     confirm_seconds: float = 60
+    listing: ListingWitness | None = None
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     _slots: asyncio.Semaphore = field(init=False)
+    _account: AccountWitness = field(init=False)
     _recorder: Recorder = field(init=False)
     _recovery: Recovery = field(init=False)
     _asked: dict[str, PendingCancel | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._slots = asyncio.Semaphore(self.concurrency)
+        self._account = AccountWitness(self.client, self.journal.scope.kind, self.stop)
         self._recorder = Recorder(self.journal, self.stop)
         self._recovery = Recovery(
             self.client,
@@ -94,6 +99,7 @@ class Sweep:
             self._recorder,
             self.stop,
             self._slot,
+            self._account,
             raises_alarms=self.raises_alarms,
             now=self.now,
         )
@@ -199,7 +205,7 @@ class Sweep:
             self._recovery.pending.pop(run_id, None)
         await self._recorder.complete(
             intent,
-            {run_id: each.model_copy(update={"is_news": False}) for run_id, each in still_open.items()},
+            {run_id: each and each.model_copy(update={"is_news": False}) for run_id, each in still_open.items()},
             shelf.records,
         )
         records = shelf.records
@@ -224,6 +230,8 @@ class Sweep:
                 stop=self.stop,
                 slot=self._slot(),
                 confirm_seconds=self.confirm_seconds,
+                account=self._account,
+                listing=self.listing,
                 clock=self.clock,
                 sleep=self.sleep,
             )
@@ -236,7 +244,6 @@ class Sweep:
             )
         if settled.final is None:
             return settled
-        settled = replace(settled, final=settled.final.without_document())
         if not settled.attempts:
             return settled
         await shelf.put(settled)
@@ -273,14 +280,18 @@ class Sweep:
         # An earlier sweep's cancel may still take effect on a run that it left open, whatever became of ours.
         if run_id in adopted and not outcome.is_end:
             return True
-        # What the whole account meets is no fault of this run.
-        of_the_account = outcome is Outcome.ERROR and isinstance(self.stop.error, ACCOUNT_ERRORS)
-        return outcome.needs_attention and not of_the_account
+        return outcome.needs_attention and not self._is_of_the_account(result)
 
-    def _still_open(self, result: Settled, adopted: dict[str, PendingCancel]) -> PendingCancel:
+    def _is_of_the_account(self, result: Settled) -> bool:
+        """Whether a run is in error for what the whole account meets: that is no fault of the run."""
+        return result.cancellation.outcome is Outcome.ERROR and isinstance(self.stop.error, ACCOUNT_ERRORS)
+
+    def _still_open(self, result: Settled, adopted: dict[str, PendingCancel]) -> PendingCancel | None:
         cancellation = result.cancellation
         before = adopted.get(cancellation.run_id)
         if before is not None and cancellation.outcome in (Outcome.DEFERRED, Outcome.SPARED):
+            return before
+        if self._is_of_the_account(result):
             return before
         reported = before if before is not None and before.outcome is not None else None
         return after_attempt(cancellation, result.attempts, reported, self.now())

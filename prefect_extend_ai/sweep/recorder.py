@@ -180,7 +180,8 @@ class Shelf:
     async def put(self, final: Settled) -> None:
         """Record a run, at once or with the next ones."""
         self.recorder.hold(final)
-        if self._group and self._bytes + _size(final) > RECORD_BYTES:
+        # Again after each wait: others may have put theirs meanwhile.
+        while self._group and self._bytes + _size(final) > RECORD_BYTES:
             await self.flush()
         self._group.append(final)
         self._bytes += _size(final)

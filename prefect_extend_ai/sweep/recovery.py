@@ -14,11 +14,9 @@ from uuid import UUID
 from prefect_extend_ai.cancellation import ACCOUNT_ERRORS, Settled
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import (
-    ExtendAuthError,
     ExtendError,
     ExtendNotFoundError,
     ExtendPermissionError,
-    ExtendUsageBlockedError,
 )
 from prefect_extend_ai.report import Cancellation, OpenElsewhere, Outcome, PendingCancel
 from prefect_extend_ai.runs import Run
@@ -27,6 +25,7 @@ from prefect_extend_ai.sweep.journal import CancelIntent, Journal
 from prefect_extend_ai.sweep.pending import at_sweep
 from prefect_extend_ai.sweep.recorder import Recorder, Shelf
 from prefect_extend_ai.sweep.recovered import how_it_ended, known_of, recorded_before, unrecorded
+from prefect_extend_ai.witness import AccountWitness
 
 __all__ = ["FIRST_RUNS", "Recovery"]
 
@@ -62,6 +61,7 @@ class Recovery:
         recorder: writes them.
         stop: once set, no further run is read.
         slot: held while a run is read.
+        account: tells an error of one run from one of the whole account.
         raises_alarms: whether this sweep alarms a person about what has been pending for long.
         now: gives the time, for how long something has been pending.
         pending: what is known of every run that is still open, as this sweep found it.
@@ -75,6 +75,7 @@ class Recovery:
     recorder: Recorder
     stop: Stop
     slot: Callable[[], AbstractAsyncContextManager[object]]
+    account: AccountWitness
     raises_alarms: bool = True
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     pending: dict[str, PendingCancel] = field(default_factory=dict)
@@ -280,11 +281,11 @@ class Recovery:
         except ExtendNotFoundError:
             gone = before.model_copy(update={"outcome": before.outcome or Outcome.NOT_FOUND})
             return None if now - intent.opened_at > MISSING_PATIENCE else at_sweep(gone, now, None, alarm=False)
-        except (ExtendAuthError, ExtendUsageBlockedError) as error:  # a 403 may be about this run alone
-            self.stop.set(f"the sweep was stopped by an error: {error}", error)
         except GivenUp:
             pass
         except ExtendError as error:
+            if isinstance(error, ACCOUNT_ERRORS):
+                await self.account.is_to_blame(error)
             logger.warning("Run %s of an earlier sweep could not be read, and stays open: %s", run_id, error)
         else:
             if run.is_terminal:

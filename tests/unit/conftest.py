@@ -6,7 +6,8 @@ import asyncio
 import json
 import random
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from uuid import uuid4
@@ -24,6 +25,7 @@ from prefect_extend_ai.errors import (
     ExtendTransportError,
     RecordError,
 )
+from prefect_extend_ai.moments import FRESH, Moment
 from prefect_extend_ai.runs import Run, RunKind
 from prefect_extend_ai.sweep.journal import CancelIntent, Recorded, Scope
 
@@ -98,7 +100,10 @@ class Fake:
     Attributes:
         cancel_mode: what an accepted cancel does: at_once, later, on_get, cancelling, aborted, finishes, never.
         cancel_troubles, get_troubles: one a call, in order; `-after` strikes when the call has taken effect.
-        ends_at: when it is PROCESSED by itself, in seconds of the loop.
+        get_holds: for how long a read is held back, in order: before it is answered, and after.
+        leave_troubles: what befalls a cancel before its bytes leave, in order: connecting (it takes 25 s), stopped (the
+            process stands still for 40 s), suspended (the machine sleeps for five minutes), or nothing.
+        ends_at: when it is PROCESSED by itself, in seconds.
     """
 
     id: str
@@ -110,6 +115,8 @@ class Fake:
     cancel_seconds: float = 2.0
     cancel_troubles: list = field(default_factory=list)
     get_troubles: list = field(default_factory=list)
+    get_holds: list = field(default_factory=list)
+    leave_troubles: list = field(default_factory=list)
     ends_at: float | None = None
     plan: tuple | None = None
     gets_left: int = 0
@@ -157,7 +164,7 @@ class Fake:
             "metadata": {"prefect_hold": True} if self.held else None,
             "createdAt": at(min(self.updated, -7200.0)).isoformat(),
             "updatedAt": at(self.updated if updated is None else updated).isoformat(),
-            "output": None,
+            "output": {"type": "invoice", "insights": []},
         }
         return json.dumps(raw)
 
@@ -176,18 +183,28 @@ class Extend:
         self.violations = []
         self.posts = defaultdict(Counter)
         self.reads = defaultdict(dict)
+        self.asked = defaultdict(dict)
+        self.suspended = 0.0
+        self.paused_until = 0.0
         self.calm = False
 
+    def time(self):
+        """Seconds by the clock on the wall, which goes on while the machine sleeps."""
+        return self.loop.time() + self.suspended
+
     def now(self):
-        return at(self.loop.time())
+        return at(self.time())
+
+    def moment(self):
+        return Moment(self.loop.time(), self.time())
 
     def find(self, run_id):
         run = self.runs.get(run_id) or Fake(run_id, gone=True)
-        run.tick(self.loop.time())
+        run.tick(self.time())
         return None if run.gone else run
 
     def stale(self, run):
-        return run.status == "PROCESSING" and self.loop.time() - run.updated > 3600 and not run.held
+        return run.status == "PROCESSING" and self.time() - run.updated > 3600 and not run.held
 
 
 @dataclass
@@ -197,35 +214,59 @@ class Client:
     extend: Extend
     process: Process
 
+    def now(self):
+        return self.extend.moment()
+
     async def iter_pages(self, kind, *, status="PROCESSING", **_):
+        asked_at = self.extend.moment()
         await self.process.step()
-        now, runs = self.extend.loop.time(), []
+        now, runs = self.extend.time(), []
         for run_id in self.extend.runs:
             run = self.extend.find(run_id)
             if run is None:
                 continue
             shown = next(((s, u) for when, s, u in run.before if now - when < run.list_lag), (run.status, run.updated))
             if shown[0] == status:
-                runs.append(Run.from_text(kind, run.text(*shown), self.extend.now()))
+                runs.append(replace(Run.from_text(kind, run.text(*shown), self.extend.now()), asked_at=asked_at))
         runs.sort(key=lambda run: run.updated_at)
         for start in range(0, max(len(runs), 1), 5):
             yield Page(runs[start : start + 5], unreadable=0, read_at=self.extend.now())
 
+    @asynccontextmanager
+    async def reserve_cancel(self, run_id, kind, *, within):
+        await self.process.step()
+        wait = self.extend.paused_until - self.extend.loop.time()
+        if wait > within:
+            raise ERRORS["429"]
+        await asyncio.sleep(max(wait, 0))
+
+        async def check():
+            return await self.get_run(run_id, kind)
+
+        async def send(before_send, within):
+            assert 0 <= within <= FRESH
+            return await self.cancel_run(run_id, kind, before_send)
+
+        yield SimpleNamespace(check=check, send=send)
+
     async def get_run(self, run_id, kind):
         extend, name = self.extend, self.process.name
+        asked_at, asked = extend.moment(), extend.time()
         extend.reads[name][run_id] = "nothing"
         await self.process.step()
         known = extend.runs.get(run_id) or Fake(run_id, gone=True)
+        before, after = known.get_holds.pop(0) if known.get_holds and not extend.calm else (0, 0)
+        await asyncio.sleep(before)
         trouble = known.get_troubles.pop(0) if known.get_troubles and not extend.calm else None
         match trouble:
             case "finish":
-                known.become(extend.loop.time(), "PROCESSED")
+                known.become(extend.time(), "PROCESSED")
             case "touch" if known.status not in TERMINAL:
-                known.updated = extend.loop.time()
+                known.updated = extend.time()
             case "hold" if known.status not in TERMINAL:
                 known.held = True
             case "unknown":
-                known.become(extend.loop.time(), "QUARANTINED")
+                known.become(extend.time(), "QUARANTINED")
             case "gone":
                 known.gone = True
             case "lost" | "5xx" | "odd" | "404":
@@ -238,21 +279,30 @@ class Client:
         if run.gets_left:
             run.gets_left -= 1
             if not run.gets_left:
-                run.become(extend.loop.time(), "CANCELLED")
-        answer = Run.from_text(kind, run.text(), extend.now())
+                run.become(extend.time(), "CANCELLED")
+        answer = replace(Run.from_text(kind, run.text(), extend.now()), asked_at=asked_at)
         may = extend.stale(run)
+        await asyncio.sleep(after)
         await self.process.step()
         extend.reads[name][run_id] = "stale" if may else answer.status
+        extend.asked[name][run_id] = asked
         return answer
 
-    async def cancel_run(self, run_id, kind, *, gate):
-        gate.leaving()
-        answer = await self._cancel(run_id, kind)
-        gate.back()
-        return answer
+    async def cancel_run(self, run_id, kind, before_send):
+        known = self.extend.runs[run_id]
+        match known.leave_troubles.pop(0) if known.leave_troubles and not self.extend.calm else "":
+            case "connecting":
+                await asyncio.sleep(25)
+            case "stopped":
+                self.extend.loop.virtual += 40
+            case "suspended":
+                self.extend.suspended += 300
+        before_send()
+        return await self._cancel(run_id, kind)
 
     async def _cancel(self, run_id, kind):
         extend, name = self.extend, self.process.name
+        asked_at = extend.moment()
         self._watch(run_id)
         extend.posts[name][run_id] += 1
         extend.reads[name][run_id] = "posted"
@@ -260,6 +310,9 @@ class Client:
         known = extend.runs[run_id]
         trouble = known.cancel_troubles.pop(0) if known.cancel_troubles and not extend.calm else ""
         error = ERRORS.get(trouble.removesuffix("-after"))
+        if trouble == "429":
+            extend.posts[name][run_id] -= 1  # it was not carried out
+            extend.paused_until = extend.loop.time() + 40
         if error and not trouble.endswith("-after"):
             raise error
         run = extend.find(run_id)
@@ -267,18 +320,20 @@ class Client:
             raise ERRORS["404"]
         if run.status != "PROCESSING":
             raise error or ERRORS["400"]
-        run.cancel(extend.loop.time(), name)
+        run.cancel(extend.time(), name)
         text, read_at = run.text(), extend.now()
         await self.process.step()
         if error:
             raise error
-        return Run.from_text(kind, text, read_at)
+        return replace(Run.from_text(kind, text, read_at), asked_at=asked_at)
 
     def _watch(self, run_id):
         """The promises that hold at each cancel."""
         extend, name = self.extend, self.process.name
         if extend.reads[name].get(run_id) != "stale":
             extend.violations.append(f"{name} cancels {run_id} after reading {extend.reads[name].get(run_id)}")
+        if (age := extend.time() - extend.asked[name].get(run_id, float("-inf"))) > FRESH:
+            extend.violations.append(f"{name} cancels {run_id} on a read that was asked for {age:.1f} s ago")
         if extend.posts[name][run_id] >= 4:
             extend.violations.append(f"{name} cancels {run_id} for the fifth time")
         # A sweep on another machine does not look alive, so another may have adopted a run into an intent of its own.

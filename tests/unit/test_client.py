@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from prefect_extend_ai.client import ExtendClient, check_run_id
-from prefect_extend_ai.errors import ExtendInputError, ExtendNotFoundError, ExtendOddAnswerError
+from prefect_extend_ai.errors import (
+    ExtendCachedAnswerError,
+    ExtendInputError,
+    ExtendNotFoundError,
+    ExtendOddAnswerError,
+)
+from prefect_extend_ai.moments import Moment
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.transport import Transport
 
@@ -44,7 +50,7 @@ class Api:
                 api_version="2026-02-09",
                 requests_per_second=10**6,
                 http_transport=httpx.MockTransport(self),
-                now=lambda: NOON,
+                now=lambda: Moment.at(NOON),
             )
         )
 
@@ -326,7 +332,57 @@ async def test_a_client_is_used_inside_its_context_and_once():
 async def test_the_key_is_in_nothing_that_the_client_shows():
     client = Api().client()
     async with client:
-        connections = client._transport._connections
+        connections = client._transport._wire._connections
         async with connections.one() as http:
-            shown = f"{client!r} {vars(client)} {vars(client._transport)} {vars(connections)} {vars(http)}"
+            parts = (client, client._transport, client._transport._wire, connections, http)
+            shown = f"{client!r} {[vars(part) for part in parts]}"
     assert KEY not in shown
+
+
+async def test_a_run_says_when_it_was_asked_for():
+    api = Api(a_run(1), a_page(a_run(1)))
+    async with api.client() as client:
+        before = client.now()
+        run = await client.get_run("clr_1")
+        (page,) = [page async for page in client.iter_pages()]
+        after = client.now()
+    for read in (run, page.runs[0]):
+        assert before.monotonic <= read.asked_at.monotonic <= after.monotonic
+        assert before.wall <= read.asked_at.wall <= after.wall
+
+
+async def test_runs_that_were_read_at_other_moments_are_the_same():
+    api = Api(a_run(1), a_run(1))
+    async with api.client() as client:
+        assert await client.get_run("clr_1") == await client.get_run("clr_1")
+
+
+async def test_a_reserved_cancel_reads_and_writes_the_run_that_was_named():
+    looked = []
+    api = Api(a_run(1), a_run(1) | {"status": "CANCELLED"})
+    async with api.client() as client, client.reserve_cancel("clr_1") as reserved:
+        checked = await reserved.check()
+        answer = await reserved.send(lambda: looked.append(len(api.requests)), 10)
+    assert (checked.status, answer.status, looked) == ("PROCESSING", "CANCELLED", [1])
+    assert api.sent == [("GET", "/classify_runs/clr_1"), ("POST", "/classify_runs/clr_1/cancel")]
+    assert answer.asked_at.age(answer.asked_at) == 0
+
+
+@pytest.mark.parametrize("run_id", BAD_IDS)
+async def test_no_turn_is_reserved_for_a_bad_id(run_id):
+    async with Api().client() as client:
+        with pytest.raises(ExtendInputError, match="is no run id"):
+            async with client.reserve_cancel(run_id):
+                pass
+
+
+async def test_a_listing_out_of_a_cache_selects_nothing():
+    class Cached(Api):
+        def __call__(self, request):
+            answer = super().__call__(request)
+            answer.headers["age"] = "60"
+            return answer
+
+    async with Cached(a_page(a_run(1))).client() as client:
+        with pytest.raises(ExtendCachedAnswerError, match="from a cache on the way, 60 s old"):
+            [page async for page in client.iter_pages()]

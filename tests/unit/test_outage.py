@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import ExtendRefusedError
+from prefect_extend_ai.moments import Moment
 from prefect_extend_ai.policy import StalePolicy
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sandbox import API_KEY, Behaviour, World, create_app
@@ -45,7 +46,7 @@ class Account:
                 api_version="2026-02-09",
                 requests_per_second=10**6,
                 http_transport=httpx.ASGITransport(app=create_app(self.world)),
-                now=lambda: self.world.now() + ours_ahead,
+                now=lambda: Moment.at(self.world.now() + ours_ahead),
             )
         )
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_extend_ai.pacing import Pace
+from prefect_extend_ai.pacing import LEAD, Pace, TooLate
 
 
 class Time:
@@ -294,3 +294,114 @@ async def test_whoever_must_not_be_late_gets_through_at_the_lowest_rate():
     started = time.now
     await asyncio.wait_for(asyncio.gather(*(worker() for _ in range(8))), 20)
     assert time.now - started < 120
+
+
+def in_virtual_time(doubles, per_second, story):
+    """Live through a story of a pace, whose waiters wait side by side."""
+    with asyncio.Runner(loop_factory=doubles.VirtualLoop) as runner:
+        loop = runner.get_loop()
+        return runner.run(story(Pace(per_second, clock=loop.time), loop.time))
+
+
+async def all_at_once(pace, clock, count):
+    """So many reserve their turns at the same time; when each began, and when it went."""
+    times = []
+
+    async def one():
+        await pace.reserve()
+        began = clock()
+        await pace.turn()
+        pace.release()
+        times.append((began, clock()))
+
+    await asyncio.gather(*(one() for _ in range(count)))
+    return times
+
+
+def test_a_reserved_turn_may_begin_a_second_before_it_comes(doubles):
+    times = in_virtual_time(doubles, 10, lambda pace, clock: all_at_once(pace, clock, 40))
+    waited = [went - began for began, went in times]
+    assert max(waited) <= LEAD + 1e-6
+    assert waited[15:] == pytest.approx([LEAD] * 25, abs=0.11)
+    assert most_in_one_second([went for _, went in times]) <= 10
+    assert times[-1][1] == pytest.approx(39 / 9.8, abs=0.02)
+
+
+async def test_who_is_ready_first_goes_first_and_who_takes_long_delays_nobody():
+    time, gone = Time(), []
+    pace = a_pace(10, time)
+    for _ in range(5):
+        await pace.reserve()
+    for number in (4, 2, 3, 1):
+        await pace.turn()
+        pace.release()
+        gone.append((number, time.now))
+    time.now += 60  # the fifth takes a minute
+    await pace.turn()
+    pace.release()
+    assert [number for number, _ in gone] == [4, 2, 3, 1]
+    assert gone[-1][1] - gone[0][1] == pytest.approx(3 / 9.8, abs=0.011)
+
+
+async def test_a_reserved_turn_that_is_released_goes_to_the_next_at_once():
+    time = Time()
+    pace = a_pace(10, time)
+    for _ in range(100):
+        await pace.reserve()
+        pace.release()
+    assert time.now == 1000
+
+
+async def test_nobody_begins_long_before_a_pause_is_over():
+    time = Time()
+    pace = a_pace(10, time)
+    pace.slow_down(await pace.turn(), 30)
+    await pace.reserve()
+    assert time.now == pytest.approx(1030 - LEAD)
+    await pace.turn()
+    assert time.now == pytest.approx(1030)
+
+
+async def test_a_pause_that_is_called_meanwhile_is_heard_by_who_waits_to_begin():
+    time = Time()
+    pace = a_pace(0.1, time)
+    wave = await pace.turn()
+    time.while_asleep = lambda: pace.slow_down(wave, 60)
+    await pace.reserve()
+    assert time.now >= 1060 - LEAD
+
+
+async def test_who_cannot_wait_for_the_pause_neither_begins_nor_goes():
+    time = Time()
+    pace = a_pace(10, time)
+    wave = await pace.turn()
+    pace.slow_down(wave, 30)
+    for wait in (pace.reserve, pace.turn):
+        with pytest.raises(TooLate):
+            await wait(1010)
+    assert time.now == 1000
+    await pace.turn(1040)
+    assert time.now == 1030
+
+
+async def test_a_turn_that_comes_too_late_is_left_to_others():
+    time = Time()
+    pace = a_pace(1, time)
+    await pace.turn()
+    time.while_asleep = lambda: setattr(time, "now", time.now + 5)
+    with pytest.raises(TooLate):
+        await pace.turn(1002)
+    await pace.turn()
+    assert time.now == pytest.approx(1006, abs=0.1)
+
+
+def test_at_the_lowest_rate_nobody_begins_long_before_its_turn(doubles):
+    """After a ban the rate is a sixteenth: 1.6 s from turn to turn, and what was read for one must not grow old."""
+
+    async def story(pace, clock):
+        for _ in range(5):
+            pace.slow_down(await pace.turn())
+        return await all_at_once(pace, clock, 20)
+
+    times = in_virtual_time(doubles, 10, story)
+    assert max(went - began for began, went in times) <= LEAD + 1e-6

@@ -15,10 +15,10 @@ import pytest
 import stamina
 from pydantic import SecretStr
 
-from prefect_extend_ai import connections
-from prefect_extend_ai import transport as transport_module
+from prefect_extend_ai import bodies, connections
 from prefect_extend_ai.errors import (
     ExtendAuthError,
+    ExtendCachedAnswerError,
     ExtendError,
     ExtendNotSentError,
     ExtendOddAnswerError,
@@ -28,6 +28,7 @@ from prefect_extend_ai.errors import (
     ExtendTransportError,
     SharedLimitError,
 )
+from prefect_extend_ai.moments import Moment
 from prefect_extend_ai.transport import Transport
 
 KEY = "sk_do-not-show-4711"
@@ -101,9 +102,11 @@ async def test_an_answer_is_kept_to_the_letter_with_the_apis_own_clock():
 
 @pytest.mark.parametrize("ours", [DATE - timedelta(hours=2), DATE, DATE + timedelta(hours=2)])
 async def test_a_response_was_read_when_the_earlier_of_both_clocks_says(ours):
-    answer = await Api(FINE).transport(now=lambda: ours).get("/classify_runs/clr_1")
+    answer = await Api(FINE).transport(now=lambda: Moment.at(ours)).get("/classify_runs/clr_1")
     assert (answer.date, answer.received_at, answer.read_at) == (DATE, ours, min(DATE, ours))
-    undated = await Api((200, {"date": "soon"}, b"{}")).transport(now=lambda: ours).get("/classify_runs/clr_1")
+    undated = (
+        await Api((200, {"date": "soon"}, b"{}")).transport(now=lambda: Moment.at(ours)).get("/classify_runs/clr_1")
+    )
     assert (undated.date, undated.received_at, undated.read_at) == (None, ours, None)
 
 
@@ -117,7 +120,7 @@ async def test_a_body_that_trickles_makes_no_run_older():
                 yield part
 
     headers = {"date": "Mon, 23 Nov 2026 14:00:00 GMT"}
-    answer = await Api((200, headers, Trickle())).transport(now=lambda: here[0]).get("/classify_runs/clr_1")
+    answer = await Api((200, headers, Trickle())).transport(now=lambda: Moment.at(here[0])).get("/classify_runs/clr_1")
     assert (answer.text, answer.read_at) == ("{}", DATE)
 
 
@@ -131,6 +134,7 @@ async def test_every_request_says_who_asks_for_which_version_of_the_api_in_which
     assert request.headers["x-extend-workspace-id"] == "ws_1"
     assert request.headers["user-agent"].startswith("prefect-extend-ai/")
     assert request.headers["accept"] == "application/json"
+    assert request.headers["accept-encoding"] == "gzip"
 
 
 async def test_no_workspace_header_is_sent_where_none_is_set():
@@ -316,35 +320,87 @@ async def test_a_call_that_waits_too_long_for_its_turn_says_so_and_sends_nothing
     assert len(api.requests) == 1
 
 
-class Gate:
-    """Lets so many requests leave."""
+class Look:
+    """The last look before a write: lets so many leave."""
 
-    def __init__(self, most):
-        self.most, self.passed = most, []
+    def __init__(self, most=99):
+        self.most, self.left = most, 0
 
-    def leaving(self):
-        if self.passed.count("out") == self.most:
+    def __call__(self):
+        if self.left == self.most:
             raise ExtendNotSentError("not wanted any more")
-        self.passed.append("out")
-
-    def back(self):
-        self.passed.append("in")
+        self.left += 1
 
 
-async def test_a_write_passes_its_gate_each_time_that_it_leaves():
-    api, gate = Api((429, {"retry-after": "7"}, b""), FINE), Gate(2)
-    assert (await api.transport().post("/p", gate)).status == 200
-    assert gate.passed == ["out", "in", "out", "in"]
+async def write(transport, look, *, within=10.0, read=False):
+    async with transport.reserve(60) as connect:
+        if read:
+            await transport.get("/p", connect=connect)
+        return await transport.post_reserved("/p", connect, within=within, before_send=look)
 
 
-async def test_a_write_that_its_gate_stops_is_not_sent():
-    api, gate = Api((429, {"retry-after": "7"}, b""), FINE), Gate(1)
+async def test_a_reserved_write_is_looked_at_right_before_it_leaves():
+    api, look = Api(FINE), Look(1)
+    assert (await write(api.transport(), look)).status == 200
+    assert (look.left, len(api.requests)) == (1, 1)
+
+
+async def test_a_reserved_write_that_is_not_wanted_any_more_is_not_sent():
+    api = Api(FINE)
     with pytest.raises(ExtendNotSentError, match="not wanted any more"):
-        await api.transport().post("/p", gate)
-    assert len(api.requests) == 1
+        await write(api.transport(), Look(0))
+    assert api.requests == []
 
 
-async def test_a_write_passes_its_gate_only_once_it_has_a_connection(monkeypatch):
+async def test_a_reserved_write_is_sent_once_a_429_included():
+    api = Api((429, {"retry-after": "7"}, b'{"message": "easy"}'), FINE)
+    transport = api.transport()
+    with pytest.raises(ExtendRateLimitError, match="easy") as caught:
+        await write(transport, Look())
+    assert (caught.value.status, len(api.requests)) == (429, 1)
+    await write(transport, Look())
+    assert api.times == pytest.approx([0, 7])
+
+
+async def test_a_reserved_write_that_would_come_too_late_is_not_sent():
+    api, look = Api((429, {"retry-after": "30"}, b""), FINE), Look()
+    transport = api.transport()
+    async with transport.reserve(60) as connect:
+        with pytest.raises(ExtendRateLimitError):
+            await write(transport, look)
+        with pytest.raises(ExtendRateLimitError, match="longer than a check is good for") as caught:
+            await transport.post_reserved("/p", connect, within=10, before_send=look)
+    assert caught.value.status is None
+    assert (look.left, len(api.requests), api.time.now) == (1, 1, 0)
+
+
+async def test_no_turn_is_reserved_that_comes_later_than_it_is_waited_for():
+    api = Api((429, {"retry-after": "3600"}, b""), FINE)
+    transport = api.transport()
+    with pytest.raises(ExtendRateLimitError):
+        await write(transport, Look())
+    with pytest.raises(ExtendRateLimitError, match="asks to wait beyond the 60 s"):
+        await write(transport, Look())
+    assert (len(api.requests), api.time.now) == (1, 0)
+
+
+async def test_a_read_and_its_write_go_over_one_connection(monkeypatch):
+    monkeypatch.setattr(connections, "CONNECTIONS", 1)
+    over = []
+    send = httpx.AsyncClient.send
+
+    async def told(self, request, **options):
+        over.append((request.method, self))
+        return await send(self, request, **options)
+
+    monkeypatch.setattr(httpx.AsyncClient, "send", told)
+    await asyncio.wait_for(write(Api(FINE).transport(), Look(), read=True), 5)
+    (read, first), (wrote, second) = over
+    assert (read, wrote) == ("GET", "POST")
+    assert first is second
+
+
+async def test_a_reserved_write_is_looked_at_only_once_it_has_a_connection(monkeypatch):
     """What was checked before it waited for one may be old by then."""
     monkeypatch.setattr(connections, "CONNECTIONS", 1)
     answered = asyncio.Event()
@@ -354,40 +410,95 @@ async def test_a_write_passes_its_gate_only_once_it_has_a_connection(monkeypatch
             await answered.wait()
         return httpx.Response(200, content=b"{}")
 
-    api, gate = Api(FINE), Gate(1)
+    api, look = Api(FINE), Look(1)
     transport = api.transport(http_transport=httpx.MockTransport(slow))
     reading = asyncio.create_task(transport.get("/p"))
     await others_turn(0.01)
-    writing = asyncio.create_task(transport.post("/p", gate))
+    writing = asyncio.create_task(write(transport, look))
     await others_turn(0.01)
-    assert gate.passed == []
+    assert look.left == 0
     answered.set()
     await asyncio.gather(reading, writing)
-    assert gate.passed == ["out", "in"]
+    assert look.left == 1
 
 
 async def test_a_write_that_gets_no_connection_in_time_was_not_sent(monkeypatch):
     monkeypatch.setattr(connections, "CONNECTIONS", 0)
-    gate = Gate(1)
+    look = Look()
     with pytest.raises(ExtendNotSentError, match="waiting for a connection"):
-        await Api(FINE).transport(deadline=0.05).post("/p", gate)
-    assert gate.passed == []
+        await write(Api(FINE).transport(deadline=0.05), look)
+    assert look.left == 0
 
 
-async def test_a_turn_whose_write_its_gate_stops_is_given_back():
+async def test_a_reserved_turn_that_is_not_used_delays_nobody():
     api = Api(FINE)
     transport = api.transport(requests_per_second=0.01)
+    async with transport.reserve(60) as connect:
+        await transport.get("/p", connect=connect)
     with pytest.raises(ExtendNotSentError):
-        await transport.post("/p", Gate(0))
-    await transport.post("/p", Gate(1))
+        await write(transport, Look(0))
+    await write(transport, Look(1))
     assert api.time.now < 1
 
 
-async def test_a_write_that_is_lost_never_comes_back_through_its_gate():
-    gate = Gate(2)
-    with pytest.raises(ExtendTransportError):
-        await Api(httpx.ReadError("reset")).transport().post("/p", gate)
-    assert gate.passed == ["out"]
+async def test_an_answer_is_as_old_as_the_moment_when_its_request_left():
+    api = Api(FINE)
+
+    async def slow(request):
+        api.time.now += 25
+        return httpx.Response(200, content=b"{}")
+
+    transport = api.transport(http_transport=httpx.MockTransport(slow), requests_per_second=0.1)
+    await transport.get("/p")
+    answer = await transport.get("/p")
+    assert answer.asked_at.age(transport.now()) == pytest.approx(25, abs=1)
+
+
+async def test_an_answer_is_older_by_what_a_cache_had_kept_it():
+    api = Api((200, {"age": "7"}, b"{}"))
+    transport = api.transport()
+    answer = await transport.get("/p")
+    assert answer.asked_at.age(transport.now()) == pytest.approx(7, abs=1)
+
+
+@pytest.mark.parametrize("status", [200, 404, 500])
+@pytest.mark.parametrize("age", ["11", "3000", "0, 3000", "10.5"])
+async def test_what_a_cache_had_kept_for_long_is_no_answer(age, status):
+    api = Api((status, {"age": age, "x-extend-request-id": f"req_{KEY}"}, b'{"id": "clr_1"}'))
+    with pytest.raises(ExtendCachedAnswerError, match="from a cache on the way") as caught:
+        await api.transport().get("/p")
+    assert caught.value.status == status
+    assert KEY not in f"{caught.value} {vars(caught.value)}"
+
+
+@pytest.mark.parametrize("age", ["", "0", "10", "-5", "soon"])
+async def test_an_age_that_says_little_is_no_trouble(age):
+    assert (await Api((200, {"age": age}, b"{}")).transport().get("/p")).status == 200
+
+
+async def test_no_cache_is_asked_for_an_answer():
+    api = Api(FINE)
+    await api.transport().get("/p")
+    assert api.requests[0].headers["cache-control"] == "no-cache"
+
+
+async def test_after_a_404_another_connection_is_asked(monkeypatch):
+    opened = []
+    make = httpx.AsyncClient.__init__
+    monkeypatch.setattr(
+        httpx.AsyncClient, "__init__", lambda self, **options: (opened.append(self), make(self, **options))[1]
+    )
+    api = Api(404, FINE)
+    transport = api.transport()
+    for status in (404, 200):
+        if status == 404:
+            with pytest.raises(ExtendError):
+                await transport.get("/p")
+        else:
+            await transport.get("/p")
+    assert [each.is_closed for each in opened] == [True, False]
+    await transport.aclose()
+    assert all(each.is_closed for each in opened)
 
 
 @pytest.mark.parametrize(
@@ -433,11 +544,14 @@ async def test_a_body_that_cannot_be_unpacked_is_an_odd_answer():
         await api.transport().get("/p")
 
 
-async def test_a_body_too_large_for_memory_is_not_read_to_its_end(monkeypatch):
-    monkeypatch.setattr(transport_module, "LARGEST_BODY", 1024**2)
-    packed = httpx.ByteStream(gzip.compress(b" " * 2 * 1024**2))
+@pytest.mark.parametrize("packed", [False, True])
+async def test_a_body_too_large_for_memory_is_not_read_to_its_end(monkeypatch, packed):
+    monkeypatch.setattr(bodies, "LARGEST_BODY", 1024**2)
+    body = b" " * 2 * 1024**2
+    headers = {"content-encoding": "gzip"} if packed else {}
+    body = httpx.ByteStream(gzip.compress(body) if packed else body)
     with pytest.raises(ExtendOddAnswerError, match="a body of more than 1 MB"):
-        await Api((200, {"content-encoding": "gzip"}, packed)).transport().get("/p")
+        await Api((200, headers, body)).transport().get("/p")
 
 
 @pytest.mark.parametrize(("base_url", "trusted"), [("https://api.example", True), ("http://127.0.0.1:9", False)])
@@ -446,7 +560,7 @@ async def test_a_proxy_of_the_environment_never_sees_a_key_in_clear(base_url, tr
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     made = Transport(base_url, SecretStr(KEY), api_version="v", requests_per_second=1)
-    async with made._connections.one() as http:
+    async with made._wire.connect() as http:
         used = http._transport_for_url(httpx.URL(base_url))
         assert (used is not http._transport) == trusted
     await made.aclose()
@@ -594,3 +708,28 @@ async def test_where_the_shared_budget_cannot_be_asked_nothing_is_sent(method):
     with pytest.raises(SharedLimitError, match="not there"):
         await getattr(api.transport(permit=permit), method)("/classify_runs/clr_1")
     assert (len(asked), api.requests) == (1, [])
+
+
+async def test_a_reserved_write_asks_the_shared_budget_before_its_read():
+    """There may be a long line: what was read before it would be old after it."""
+    api, log = Api(FINE), []
+
+    async def permit():
+        log.append(len(api.requests))
+
+    await write(api.transport(permit=permit), Look(), read=True)
+    assert log == [0, 0]
+
+
+async def test_a_reservation_that_the_shared_budget_refuses_delays_nobody():
+    api, answers = Api(FINE), [SharedLimitError("not there"), None, None]
+
+    async def permit():
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+
+    transport = api.transport(permit=permit, requests_per_second=0.01)
+    with pytest.raises(SharedLimitError):
+        await write(transport, Look())
+    await write(transport, Look())
+    assert (api.time.now, len(api.requests)) == (0, 1)

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from prefect_extend_ai.errors import RecordRefusedError
+from prefect_extend_ai.errors import ExtendAuthError, RecordRefusedError
 from prefect_extend_ai.report import SweepReport
 from prefect_extend_ai.stop import Stop
 from prefect_extend_ai.survey import Target
@@ -53,10 +53,21 @@ class Stage:
         )
         return self.sweep
 
-    def play(self, *, minutes=0, refuse_records=False, **options):
+    def refuse_account(self):
+        """Answer 401 to every listing: the fault is everybody's."""
+
+        async def refuse(*_, **__):
+            raise ExtendAuthError("wrong key", status=401)
+            yield
+
+        self.client.iter_pages = refuse
+
+    def play(self, *, minutes=0, refuse_records=False, refuse_account=False, **options):
         """Let time pass, then sweep as the flow does; what its report says."""
         self.runner.run(asyncio.sleep(minutes * 60))
         sweep = self.begin(raises_alarms=True, **options)
+        if refuse_account:
+            self.refuse_account()
         if refuse_records:
 
             async def refuse(*_):

@@ -164,7 +164,7 @@ def test_a_shared_record_that_is_refused_is_tried_in_halves(stage):
 
     on.journal.record = strict
     cancellations = on.cancel()
-    assert [len(ids) for ids in asked] == [4, 2, 2, 1, 1]
+    assert sorted(len(ids) for ids in asked) == [1, 1, 2, 2, 4]
     assert [each.record is None for each in cancellations] == [False, False, False, True]
     assert on.sweep._recorder.unrecorded == {"clr_3"}
     assert on.prefect.open_runs() == [["clr_3"]]

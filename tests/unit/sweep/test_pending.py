@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prefect_extend_ai.errors import ExtendAuthError
 from prefect_extend_ai.report import Cancellation, Outcome, PendingCancel
 from prefect_extend_ai.sweep.pending import ALARMS, after_attempt, at_sweep, may_ask, next_alarm, why_deferred
 
@@ -125,10 +126,21 @@ def test_a_run_that_could_not_be_read_is_asked_once_it_can(stage):
     assert (third.counts, third.pending, third.needs_attention) == ({Outcome.CANCELLED: 1}, [], False)
 
 
-def test_an_error_of_the_account_leaves_nothing_pending(stage):
+def test_an_error_of_the_account_makes_no_run_wait(stage):
     on = stage(*[{"cancel_troubles": ["401"]}] * 3, {})
-    assert on.play().counts[Outcome.ERROR]
-    assert on.prefect.intents == {}
+    report = on.play(refuse_account=True)
+    assert report.counts[Outcome.ERROR]
+    assert isinstance(on.sweep.stop.error, ExtendAuthError)
+    report = on.play(minutes=15)
+    assert (set(report.counts), report.pending) == ({Outcome.CANCELLED}, [])
+    assert all(run.status == "CANCELLED" for run in on.extend.runs.values())
+
+
+def test_a_run_that_alone_answers_401_stops_no_other(stage):
+    on = stage({"cancel_troubles": ["401"] * 9}, {})
+    report = on.play()
+    assert report.counts == {Outcome.REFUSED: 1, Outcome.CANCELLED: 1}
+    assert on.sweep.stop.reason is None
 
 
 def test_a_run_whose_record_is_refused_alarms_as_others_do(stage):
