@@ -18,7 +18,7 @@ PART = 200_000
 
 _SAID = {
     Outcome.CANCELLED: "This run was cancelled.",
-    Outcome.ALREADY_CANCELLED: "Somebody else had cancelled this run first.",
+    Outcome.ALREADY_CANCELLED: "This run was cancelled before a cancel of ours took.",
     Outcome.FINISHED_FIRST: "This run ended by itself before a cancel took.",
 }
 """How a run ended; none other is recorded."""

@@ -155,6 +155,21 @@ async def test_a_filter_that_extend_ignores_ends_the_flow_refused(odd):
     assert cancelled(odd.world) == set()
 
 
+async def test_a_run_that_changes_after_it_was_listed_is_spared(extend, account, kind):
+    """Single reads of parse and workflow runs tell no times: there the listing is asked again."""
+    world = extend.world
+    changed, hangs = world.add(kind, age_minutes=90), world.add(kind, age_minutes=91)
+    world.troubles.add(f"get:{changed}:touch")
+    report = await cancel_stale_runs(account, kind=kind.value, policy=QUICK)
+    assert {each.run_id: each.outcome for each in report.cancellations} == {
+        changed: Outcome.SPARED,
+        hangs: Outcome.CANCELLED,
+    }
+    assert cancelled(world) == {hangs}
+    # Where single reads tell times, one listing is enough.
+    assert len(listings(world)) == (1 if kind.dated else 2)
+
+
 def listings(world):
     return [parse_qs(entry.query) for entry in world.journal if entry.operation == "list"]
 
