@@ -19,7 +19,7 @@ ui: $(INSTALLED) ## the same, and stay: click in the Prefect UI until Ctrl-C
 	$(BIN)/prefect-extend-ai demo --stay
 
 test: $(INSTALLED) ## all tests with coverage; make test ARGS="tests/unit -k stale --no-cov" for some
-	$(BIN)/pytest --cov --cov-report=term --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest --cov --cov-report=term --numprocesses 2 $(ARGS)
 
 screenshots: $(INSTALLED) ## take the pictures of the README anew, in a real browser
 	$(BIN)/pytest --no-cov tests/browser/test_pictures.py
