@@ -237,8 +237,9 @@ def whole(value: T) -> T:
 
 
 def concurrency(requests_per_second: float) -> int:
-    """How many runs are between check and cancel at once.
+    """How many runs are in hand until the answer to their cancel is there.
 
-    Enough to keep the rate busy over an answer of a second, few enough that a check is fresh when its cancel goes out.
+    Enough to keep the rate busy where a check and its cancel take a second each. How many of them are checked at a time
+    is the rate limit's to say, so that a check is fresh when its cancel goes out.
     """
-    return max(8, min(64, round(requests_per_second)))
+    return max(8, min(64, round(2 * requests_per_second)))

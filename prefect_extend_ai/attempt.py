@@ -127,13 +127,14 @@ class Attempt:
 
     async def _confirm(self, *, late: bool) -> Outcome | Step:
         try:
-            return await unless(
+            step = await unless(
                 lambda: self.clock() >= min(self.deadline, self.stop.deadline) + LAST_READ_SECONDS,
                 self._read(lambda: self.client.get_run(self.target.run_id, self.kind), late=late),
             )
         except GivenUp:
             self.tried.note(ExtendTransportError("no read came in time"))
             return Outcome.UNCONFIRMED
+        return Step.WAIT if step is Step.CANCEL else step
 
     async def _read(self, read: Callable[[], Awaitable[Run]], *, late: bool = False) -> Outcome | Step:
         """Read the run and decide."""

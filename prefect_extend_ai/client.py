@@ -51,9 +51,8 @@ class ReservedCancel:
 
     Attributes:
         check: reads the run, whole. Raises as `ExtendClient.get_run` does.
-        send: sends the cancel, once, when its turn comes, and returns the run as the API answers. It takes what is
-            called right before the bytes leave (what that raises ends the call, and nothing was sent), and how many
-            seconds the check is good for (ExtendRateLimitError where the API asks for a longer pause).
+        send: sends the cancel, once, when its turn comes. Takes what is called right before the bytes leave (what that
+            raises ends the call, and nothing was sent), and how many seconds the check is good for.
     """
 
     check: Callable[[], Awaitable[Run]]
@@ -110,14 +109,14 @@ class ExtendClient:
         """
         kind = self._ready(kind)
         path = self._path(kind, run_id)
-        async with self._transport.reserve(within) as connect:
+        async with self._transport.reserve(within) as turn:
 
             async def check() -> Run:
-                return self._run(await self._transport.get(path, connect=connect), kind, run_id)
+                return self._run(await self._transport.get(path, connect=turn.connect), kind, run_id)
 
             async def send(before_send: Callable[[], None], seconds: float) -> Run:
                 answer = await self._transport.post_reserved(
-                    f"{path}/cancel", connect, within=seconds, before_send=before_send
+                    f"{path}/cancel", turn, within=seconds, before_send=before_send
                 )
                 return self._run(answer, kind, run_id)
 

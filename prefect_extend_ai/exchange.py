@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -24,7 +24,7 @@ from prefect_extend_ai.errors import (
 )
 from prefect_extend_ai.moments import Moment
 
-__all__ = ["AWAY", "Call", "Wire"]
+__all__ = ["AWAY", "Call", "Reservation", "Wire"]
 
 AWAY = "waiting for the answer"
 """What a call does whose request may have taken effect."""
@@ -33,6 +33,19 @@ NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
 
 Params = Mapping[str, str | int]
 Trace = Callable[[str, Mapping[str, Any]], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Reservation:
+    """A turn to write.
+
+    Attributes:
+        connect: gives the connection that is kept for it.
+        is_open: whether the turn was not taken yet.
+    """
+
+    connect: Connect = field(init=False)
+    is_open: bool = True
 
 
 @dataclass(slots=True)
@@ -46,8 +59,7 @@ class Call:
         seconds: how long it may take.
         latest: when its last request may leave at the latest.
         before_send: called right before the bytes of a request leave.
-        is_permitted: whether the shared rate limit was asked already.
-        may_repeat: whether it is sent again after a 429.
+        reservation: the turn that was reserved for it: the shared rate limit was asked then, and it is sent once.
         doing: what it waits for.
         asked_to_wait: what the last answer asked for.
         limited: the last 429, while no other request has left since.
@@ -60,8 +72,7 @@ class Call:
     seconds: float
     latest: float = math.inf
     before_send: Callable[[], None] | None = None
-    is_permitted: bool = False
-    may_repeat: bool = True
+    reservation: Reservation | None = None
     doing: str = ""
     asked_to_wait: float | None = None
     limited: ExtendRateLimitError | None = None

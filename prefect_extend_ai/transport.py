@@ -23,7 +23,7 @@ from prefect_extend_ai.errors import (
     ExtendServerError,
     ExtendTransportError,
 )
-from prefect_extend_ai.exchange import AWAY, Call, Wire
+from prefect_extend_ai.exchange import AWAY, Call, Reservation, Wire
 from prefect_extend_ai.moments import FRESH, Moment
 from prefect_extend_ai.pacing import Pace, TooLate
 
@@ -131,35 +131,35 @@ class Transport:
         return await self._in_time(call, self._once(call, self._writes, "POST", path))
 
     async def post_reserved(
-        self, path: str, connect: Connect, *, within: float, before_send: Callable[[], None]
+        self, path: str, reservation: Reservation, *, within: float, before_send: Callable[[], None]
     ) -> Answer:
         """Write in a turn that was reserved, as `post` does but once: a 429 is raised too.
 
         Args:
             path: where to.
-            connect: what the reservation gave.
+            reservation: the turn.
             within: seconds that the turn is good for. Raises ExtendRateLimitError where the API asks for a longer
                 pause.
             before_send: called right before the bytes leave; what it raises ends the call, and nothing was sent.
         """
-        call = self._call(f"POST {path}", connect)
-        call.latest, call.before_send = call.started + within, before_send
-        call.is_permitted, call.may_repeat = True, False
+        call = self._call(f"POST {path}", reservation.connect)
+        call.latest, call.before_send, call.reservation = call.started + within, before_send, reservation
         return await self._in_time(call, self._once(call, self._writes, "POST", path))
 
     @asynccontextmanager
-    async def reserve(self, within: float) -> AsyncIterator[Connect]:
+    async def reserve(self, within: float) -> AsyncIterator[Reservation]:
         """A turn to write soon, and a connection for it and for the read before it.
 
         Raises ExtendNotSentError or ExtendRateLimitError where there is no turn within so many seconds.
         """
         call = self._call("a turn to write", seconds=within)
         await self._in_time(call, self._reserve(call))
+        reservation = Reservation()
         try:
-            async with self._wire.kept() as connect:
-                yield connect
+            async with self._wire.kept() as reservation.connect:
+                yield reservation
         finally:
-            self._writes.release()
+            self._release(reservation)
 
     def odd_answer(self, answer: Answer, problem: str) -> ExtendOddAnswerError:
         """The error for a success whose body is not what was asked for."""
@@ -176,6 +176,12 @@ class Transport:
         except TimeoutError:
             pass  # and raise outside: what it came from leads into frames that hold the Authorization header
         raise self._too_late(call)
+
+    def _release(self, reservation: Reservation) -> None:
+        """Let the next begin in its place: the turn was taken, or is not wanted any more."""
+        if reservation.is_open:
+            reservation.is_open = False
+            self._writes.release()
 
     async def _reserve(self, call: Call) -> None:
         call.doing = "waiting for a turn"
@@ -227,7 +233,7 @@ class Transport:
             if answer.is_success:
                 return self._wire.success(answer)
             error = self._wire.error(answer)
-            if not isinstance(error, ExtendRateLimitError) or not call.may_repeat:
+            if not isinstance(error, ExtendRateLimitError) or call.reservation is not None:
                 raise error
             call.limited = error
             if self._clock() + (answer.retry_after or 0) >= call.ends:
@@ -239,7 +245,9 @@ class Transport:
             wave = await pace.turn(call.latest)
         except TooLate:
             raise ExtendRateLimitError("the pause that Extend asks for is longer than a check is good for") from None
-        if self._permit is not None and not call.is_permitted:
+        if call.reservation is not None:
+            self._release(call.reservation)
+        elif self._permit is not None:
             call.doing = "waiting for the shared rate limit"
             await self._permit()
         if self._clock() >= call.ends:

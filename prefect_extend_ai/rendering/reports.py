@@ -22,8 +22,8 @@ TABLE_CHARACTERS = 900_000
 RecordUrl = Callable[[UUID], str]
 
 _ADVICE = {
-    Outcome.UNCONFIRMED: "A cancel was sent, and the reason says how it was answered, but the run had not ended by its "
-    "deadline. The next sweep looks again; if it is still there then, send the note below.",
+    Outcome.UNCONFIRMED: "A cancel was sent, and the run had not ended by its deadline; the reason says what was "
+    "answered. The next sweep looks again; if it is still there then, send the note below.",
     Outcome.REFUSED: "Extend refuses the cancel although the run is still in progress. Send the note below.",
     Outcome.ERROR: "It could not be found out what became of the run. Mend what the reason says, and sweep again.",
 }

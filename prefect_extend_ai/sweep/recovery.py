@@ -290,7 +290,10 @@ class Recovery:
         else:
             if run.is_terminal:
                 return Settled(how_it_ended(run, before), run.without_document())
-            return at_sweep(before, now, run.status, alarm=self.raises_alarms)
+            found = at_sweep(before, now, run.status, alarm=self.raises_alarms)
+            # What an earlier attempt of this very flow run left, nobody has heard of: Prefect tried it again instead.
+            is_news = found.is_news or (self.raises_alarms and self.journal.owns(intent))
+            return found.model_copy(update={"is_news": is_news})
         self.unread.add(run_id)
         return at_sweep(before, now, None, alarm=self.raises_alarms and self.stop.reason is None)
 

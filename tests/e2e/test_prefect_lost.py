@@ -142,7 +142,7 @@ async def test_a_report_that_cannot_be_written_is_told_of_after_what_went_wrong_
 
     monkeypatch.setattr(conducting, "write_report", unwritten)
     monkeypatch.setattr(conducting, "emit_sweep", told.append)
-    with serve(stuck(2, troubles=["cancel:*:401@1-"])) as sandbox:
+    with serve(stuck(2, troubles=["cancel:*:401@1-", "list:*:401@2-"])) as sandbox:
         credentials = ExtendCredentials(api_key="sk_sandbox", base_url=sandbox.url)
         state = await cancel_stale_runs(credentials, return_state=True)
     assert state.is_failed()

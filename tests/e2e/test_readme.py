@@ -63,7 +63,7 @@ async def test_a_document_that_is_classified_in_time_is_told_by_its_type(extend,
 
 @pytest.mark.parametrize("extend", [None], indirect=True)
 async def test_a_document_that_takes_too_long_is_cancelled_and_recorded(extend, saved, example, artifacts):
-    with pytest.raises(RuntimeError, match=r"clr_\S+: cancelled, 1 cancel sent, status is CANCELLED"):
+    with pytest.raises(RuntimeError, match=r"clr_\S+: cancelled, 1 cancel sent \(accepted\), status is CANCELLED"):
         await example("classify")("https://example.com/in/letter.pdf", "cl_letters", give_up_after_seconds=1)
     (run,) = extend.world.runs.values()
     assert (run.status, run.cancels) == ("CANCELLED", 1)

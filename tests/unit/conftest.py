@@ -182,6 +182,7 @@ class Extend:
         self.prefect = None
         self.violations = []
         self.posts = defaultdict(Counter)
+        self.turned_away = defaultdict(Counter)
         self.reads = defaultdict(dict)
         self.asked = defaultdict(dict)
         self.suspended = 0.0
@@ -312,6 +313,7 @@ class Client:
         error = ERRORS.get(trouble.removesuffix("-after"))
         if trouble == "429":
             extend.posts[name][run_id] -= 1  # it was not carried out
+            extend.turned_away[name][run_id] += 1
             extend.paused_until = extend.loop.time() + 40
         if error and not trouble.endswith("-after"):
             raise error
@@ -391,7 +393,7 @@ class MemoryJournal:
         return self.second_attempt_of is not None
 
     def owns(self, intent):
-        return intent.rule in (self.second_attempt_of, self.process.name)
+        return intent.rule in (self.second_attempt_of, self.process.name) and intent.rule is not None
 
     def is_at_work(self, intent):
         if self.prefect.one_machine:

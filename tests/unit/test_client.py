@@ -357,7 +357,7 @@ async def test_runs_that_were_read_at_other_moments_are_the_same():
         assert await client.get_run("clr_1") == await client.get_run("clr_1")
 
 
-async def test_a_reserved_cancel_reads_and_writes_the_run_that_was_named():
+async def test_a_reserved_cancel_reads_and_writes_the_run_named():
     looked = []
     api = Api(a_run(1), a_run(1) | {"status": "CANCELLED"})
     async with api.client() as client, client.reserve_cancel("clr_1") as reserved:

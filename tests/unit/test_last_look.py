@@ -166,7 +166,7 @@ async def test_a_check_is_not_older_for_what_its_connection_took(where, monkeypa
 
 
 @pytest.mark.parametrize("where", ["connect", "handshake"])
-async def test_no_cancel_leaves_on_a_check_older_than_its_connection_took(where, monkeypatch, trusted):
+async def test_no_cancel_leaves_where_its_connection_took_too_long(where, monkeypatch, trusted):
     """The server keeps no connection: the cancel has to make another, behind a slow proxy."""
     server = Server(trusted, keeps=False, **{where: 25})
     async with server.client(monkeypatch) as client:
@@ -226,7 +226,7 @@ async def _refused(*_):
     raise httpx.ConnectError("refused")
 
 
-async def test_where_the_http_stack_does_not_tell_we_look_before_it_is_asked(monkeypatch):
+async def test_an_http_stack_that_does_not_tell_is_asked_after_a_look(monkeypatch):
     """A release of it may name its events otherwise: an answer then looks older than it is, and never younger."""
     server = Server(head=3)
     handle = httpx.AsyncHTTPTransport.handle_async_request

@@ -327,7 +327,7 @@ def test_a_reserved_turn_may_begin_a_second_before_it_comes(doubles):
     assert times[-1][1] == pytest.approx(39 / 9.8, abs=0.02)
 
 
-async def test_who_is_ready_first_goes_first_and_who_takes_long_delays_nobody():
+async def test_who_is_ready_first_goes_first():
     time, gone = Time(), []
     pace = a_pace(10, time)
     for _ in range(5):
@@ -343,7 +343,7 @@ async def test_who_is_ready_first_goes_first_and_who_takes_long_delays_nobody():
     assert gone[-1][1] - gone[0][1] == pytest.approx(3 / 9.8, abs=0.011)
 
 
-async def test_a_reserved_turn_that_is_released_goes_to_the_next_at_once():
+async def test_a_released_turn_goes_to_the_next_at_once():
     time = Time()
     pace = a_pace(10, time)
     for _ in range(100):
@@ -362,7 +362,7 @@ async def test_nobody_begins_long_before_a_pause_is_over():
     assert time.now == pytest.approx(1030)
 
 
-async def test_a_pause_that_is_called_meanwhile_is_heard_by_who_waits_to_begin():
+async def test_a_pause_called_meanwhile_is_heard_by_who_waits():
     time = Time()
     pace = a_pace(0.1, time)
     wave = await pace.turn()

@@ -147,7 +147,7 @@ def test_a_cancel_under_way_after_a_refusal_is_waited_for():
     assert next_step(run, tried, "its status is CANCELLING", late=True) is Outcome.UNCONFIRMED
 
 
-def test_a_404_to_a_cancel_is_asked_again_and_refused_only_at_the_last():
+def test_a_404_to_a_cancel_is_asked_again():
     once = Tried(posts=1, last=Answered.MISSING, reads_since=REFUSAL_READS)
     last = Tried(posts=MAX_POSTS, last=Answered.MISSING, reads_since=REFUSAL_READS)
     assert next_step(a_run(), once, None) is Step.CANCEL

@@ -333,10 +333,10 @@ class Look:
 
 
 async def write(transport, look, *, within=10.0, read=False):
-    async with transport.reserve(60) as connect:
+    async with transport.reserve(60) as turn:
         if read:
-            await transport.get("/p", connect=connect)
-        return await transport.post_reserved("/p", connect, within=within, before_send=look)
+            await transport.get("/p", connect=turn.connect)
+        return await transport.post_reserved("/p", turn, within=within, before_send=look)
 
 
 async def test_a_reserved_write_is_looked_at_right_before_it_leaves():
@@ -345,7 +345,7 @@ async def test_a_reserved_write_is_looked_at_right_before_it_leaves():
     assert (look.left, len(api.requests)) == (1, 1)
 
 
-async def test_a_reserved_write_that_is_not_wanted_any_more_is_not_sent():
+async def test_a_reserved_write_not_wanted_any_more_is_not_sent():
     api = Api(FINE)
     with pytest.raises(ExtendNotSentError, match="not wanted any more"):
         await write(api.transport(), Look(0))
@@ -365,16 +365,16 @@ async def test_a_reserved_write_is_sent_once_a_429_included():
 async def test_a_reserved_write_that_would_come_too_late_is_not_sent():
     api, look = Api((429, {"retry-after": "30"}, b""), FINE), Look()
     transport = api.transport()
-    async with transport.reserve(60) as connect:
+    async with transport.reserve(60) as turn:
         with pytest.raises(ExtendRateLimitError):
             await write(transport, look)
         with pytest.raises(ExtendRateLimitError, match="longer than a check is good for") as caught:
-            await transport.post_reserved("/p", connect, within=10, before_send=look)
+            await transport.post_reserved("/p", turn, within=10, before_send=look)
     assert caught.value.status is None
     assert (look.left, len(api.requests), api.time.now) == (1, 1, 0)
 
 
-async def test_no_turn_is_reserved_that_comes_later_than_it_is_waited_for():
+async def test_no_turn_is_reserved_that_comes_too_late():
     api = Api((429, {"retry-after": "3600"}, b""), FINE)
     transport = api.transport()
     with pytest.raises(ExtendRateLimitError):
@@ -400,7 +400,7 @@ async def test_a_read_and_its_write_go_over_one_connection(monkeypatch):
     assert first is second
 
 
-async def test_a_reserved_write_is_looked_at_only_once_it_has_a_connection(monkeypatch):
+async def test_a_reserved_write_is_looked_at_once_it_is_connected(monkeypatch):
     """What was checked before it waited for one may be old by then."""
     monkeypatch.setattr(connections, "CONNECTIONS", 1)
     answered = asyncio.Event()
@@ -433,8 +433,8 @@ async def test_a_write_that_gets_no_connection_in_time_was_not_sent(monkeypatch)
 async def test_a_reserved_turn_that_is_not_used_delays_nobody():
     api = Api(FINE)
     transport = api.transport(requests_per_second=0.01)
-    async with transport.reserve(60) as connect:
-        await transport.get("/p", connect=connect)
+    async with transport.reserve(60) as turn:
+        await transport.get("/p", connect=turn.connect)
     with pytest.raises(ExtendNotSentError):
         await write(transport, Look(0))
     await write(transport, Look(1))
@@ -721,7 +721,7 @@ async def test_a_reserved_write_asks_the_shared_budget_before_its_read():
     assert log == [0, 0]
 
 
-async def test_a_reservation_that_the_shared_budget_refuses_delays_nobody():
+async def test_a_reservation_the_shared_budget_refuses_delays_nobody():
     api, answers = Api(FINE), [SharedLimitError("not there"), None, None]
 
     async def permit():

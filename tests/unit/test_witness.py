@@ -134,7 +134,7 @@ def test_no_page_is_read_that_nobody_waits_for(runner, witness):
     assert who.of.pages == 2
 
 
-def test_a_sorted_listing_ends_where_the_run_cannot_come_any_more(runner, witness):
+def test_a_sorted_listing_ends_where_no_wanted_run_can_come(runner, witness):
     who = witness((listed(number) for number in range(500) if number != 15), size=10)
     assert runner.run(looks(who, 15)) == [None]
     assert who.of.pages == 2 * LISTINGS
@@ -169,7 +169,7 @@ def test_a_run_with_another_status_is_not_listed_as_in_progress(runner, witness)
     assert runner.run(looks(who, 1)) == [None]
 
 
-def test_who_comes_in_the_middle_of_a_listing_is_served_by_it_or_by_the_next(runner, witness):
+def test_late_comers_are_served_by_this_listing_or_the_next(runner, witness):
     who = witness(map(listed, range(50)), kind=RunKind.PARSE, size=10, seconds=1)
 
     async def late(number):
@@ -184,7 +184,7 @@ def test_who_comes_in_the_middle_of_a_listing_is_served_by_it_or_by_the_next(run
     assert who.of.listings == 2
 
 
-def test_a_listing_that_fails_is_told_to_all_who_wait_and_the_next_try_is_new(runner, witness):
+def test_a_failed_listing_is_told_to_all_and_the_next_is_new(runner, witness):
     who = witness(map(listed, range(5)))
     who.of.errors = [ExtendServerError("down", status=503)]
 
@@ -306,7 +306,7 @@ async def test_a_run_that_has_ended_is_told_by_its_own_read(kind):
 
 
 @pytest.mark.parametrize("kind", UNDATED)
-async def test_no_cancel_leaves_on_a_listing_that_is_older_than_a_check_may_be(kind):
+async def test_no_cancel_leaves_on_an_old_listing(kind):
     stage = Stage(kind)
     run_id = stage.world.add(kind=kind, age_minutes=90)
 
@@ -389,7 +389,7 @@ class Account:
         yield Page([], unreadable=0, read_at=NOW)
 
 
-def test_an_account_that_can_list_is_not_to_blame_and_asked_once_for_all(runner):
+def test_an_account_that_can_list_is_asked_once_for_all(runner):
     client = Account(runner.get_loop(), None)
     stop = Stop(client.loop.time)
     account = AccountWitness(client, RunKind.CLASSIFY, stop)

@@ -62,10 +62,11 @@ class Stage:
 
         self.client.iter_pages = refuse
 
-    def play(self, *, minutes=0, refuse_records=False, refuse_account=False, **options):
+    def play(self, *, minutes=0, refuse_records=False, refuse_account=False, second_attempt_of=None, **options):
         """Let time pass, then sweep as the flow does; what its report says."""
         self.runner.run(asyncio.sleep(minutes * 60))
         sweep = self.begin(raises_alarms=True, **options)
+        self.journal.second_attempt_of = second_attempt_of
         if refuse_account:
             self.refuse_account()
         if refuse_records:

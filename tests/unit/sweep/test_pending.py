@@ -155,3 +155,13 @@ def test_a_run_whose_record_is_refused_alarms_as_others_do(stage):
     report = on.play(minutes=15)
     assert (report.settled, report.pending) == (1, [])
     assert len(on.prefect.texts("clr_0")) == 1
+
+
+def test_a_second_attempt_asks_again_and_is_told_again(stage):
+    on = stage({"cancel_troubles": ["5xx"] * 8})
+    assert on.play().needs_attention
+    first = on.journal.process.name
+    report = on.play(second_attempt_of=first)
+    assert (report.counts, report.needs_attention) == ({Outcome.UNCONFIRMED: 1}, True)
+    report = on.play(second_attempt_of=on.journal.process.name)
+    assert (report.counts, report.needs_attention) == ({Outcome.CANCELLED: 1}, False)
