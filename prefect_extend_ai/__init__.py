@@ -1,4 +1,4 @@
-"""Cancels Extend (extend.ai) document runs that have been processing too long, and keeps what became of them.
+"""Cancels Extend (extend.ai) document runs that have been processing too long, and records how each ended.
 
 Tasks are in `prefect_extend_ai.tasks`, flows in `prefect_extend_ai.flows`.
 """
@@ -6,7 +6,7 @@ Tasks are in `prefect_extend_ai.tasks`, flows in `prefect_extend_ai.flows`.
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError, SweepFailed, SweepRefused
-from prefect_extend_ai.report import Cancellation, Outcome, SweepReport
+from prefect_extend_ai.report import Cancellation, Outcome, PendingCancel, SweepReport
 from prefect_extend_ai.runs import Run, RunKind
 from prefect_extend_ai.settings import ExtendSettings
 from prefect_extend_ai.staleness import StalePolicy
@@ -18,6 +18,7 @@ __all__ = [
     "ExtendError",
     "ExtendSettings",
     "Outcome",
+    "PendingCancel",
     "Run",
     "RunKind",
     "StalePolicy",
