@@ -31,10 +31,11 @@ prove: $(INSTALLED) ## the promises over ten thousand schedules of troubles, cra
 bench: $(INSTALLED) ## how near a sweep comes to the API's limit; make bench ARGS="--quick" for a short look
 	$(BIN)/python -m bench $(ARGS)
 
-check: $(INSTALLED) ## lint, format and types
+check: $(INSTALLED) ## lint, format, types, and which room imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(INSTALLED) ## mend what ruff can mend
 	$(BIN)/ruff check --fix .

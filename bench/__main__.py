@@ -16,7 +16,7 @@ from bench.contenders import Job, measure
 from bench.prefect_writes import count_before, written_since
 from bench.results import Result, Round, show, write
 from bench.scenarios import SCENARIOS, Scenario
-from prefect_extend_ai.local_prefect import LocalPrefect, run_local_prefect
+from prefect_extend_ai.cli.local_prefect import LocalPrefect, run_local_prefect
 
 app = App(help="Benchmarks.", version_flags=[])
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"

@@ -12,9 +12,9 @@ from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.types.entrypoint import EntrypointType
 from rich.console import Console
 
-from prefect_extend_ai.cli import main
-from prefect_extend_ai.commands.blocks import BlockName, block_reference, differing_fields, saved_block
-from prefect_extend_ai.commands.reach import deployment_of, prefect_api
+from prefect_extend_ai.cli.blocks import BlockName, block_reference, differing_fields, saved_block
+from prefect_extend_ai.cli.command_line import main
+from prefect_extend_ai.cli.reach import deployment_of, prefect_api
 from prefect_extend_ai.errors import ExtendInputError
 from prefect_extend_ai.flows import cancel_runs, cancel_stale_runs
 from prefect_extend_ai.prefect_io.links import url_for

@@ -3,15 +3,14 @@
 # No `from __future__ import annotations` here: Prefect pickles a flow that is served from __main__ and loses the names.
 from prefect import flow
 
-from prefect_extend_ai.client import check_run_id
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendInputError
 from prefect_extend_ai.flows.conducting import Plan, conduct
-from prefect_extend_ai.report import SweepReport
-from prefect_extend_ai.runs import KindName, RunKind
-from prefect_extend_ai.staleness import StalePolicy, why_not_at_all
-from prefect_extend_ai.survey import Target
+from prefect_extend_ai.runs import KindName, RunKind, check_run_id
 from prefect_extend_ai.sweep import Sweep
+from prefect_extend_ai.sweep.report import SweepReport
+from prefect_extend_ai.sweep.scan import Target
+from prefect_extend_ai.sweep.staleness import StalePolicy, why_not_at_all
 
 __all__ = ["cancel_runs"]
 

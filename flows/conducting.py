@@ -12,19 +12,19 @@ from prefect.states import Cancelled, Completed, Failed
 from prefect.utilities.annotations import opaque
 
 from prefect_extend_ai.credentials import ExtendCredentials
-from prefect_extend_ai.errors import ExtendError, RecordError, SweepFailed, SweepRefused
+from prefect_extend_ai.errors import ExtendError, RecordError
 from prefect_extend_ai.flows.retrying import retried
 from prefect_extend_ai.flows.stopping import stopping_gently
 from prefect_extend_ai.prefect_io.events import emit_cancelled, emit_sweep
 from prefect_extend_ai.prefect_io.journal import PrefectJournal, prefect_journal
-from prefect_extend_ai.report import Cancellation, Outcome, SweepReport
 from prefect_extend_ai.runs import Run
-from prefect_extend_ai.staleness import DEFAULT_POLICY, StalePolicy
-from prefect_extend_ai.survey import Target
 from prefect_extend_ai.sweep import Division, Sweep, batches, runs_a_record
+from prefect_extend_ai.sweep.report import Cancellation, Outcome, SweepFailed, SweepRefused, SweepReport
+from prefect_extend_ai.sweep.scan import Target
+from prefect_extend_ai.sweep.staleness import DEFAULT_POLICY, StalePolicy
+from prefect_extend_ai.sweep.witness import ListingWitness
 from prefect_extend_ai.tasks.cancelling import cancel_batch, recover_earlier_sweeps, recover_more
 from prefect_extend_ai.tasks.reporting import write_report
-from prefect_extend_ai.witness import ListingWitness
 
 __all__ = ["Plan", "conduct", "whole"]
 

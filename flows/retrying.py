@@ -8,7 +8,8 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
 
-from prefect_extend_ai.errors import ExtendInputError, SweepFailed, SweepRefused
+from prefect_extend_ai.errors import ExtendInputError
+from prefect_extend_ai.sweep.report import SweepFailed, SweepRefused
 
 __all__ = ["retried"]
 

@@ -8,9 +8,10 @@ from pydantic import Field
 
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.flows.conducting import Plan, conduct, whole
-from prefect_extend_ai.report import SweepReport
 from prefect_extend_ai.runs import KindName, RunKind
-from prefect_extend_ai.staleness import (
+from prefect_extend_ai.sweep import Sweep
+from prefect_extend_ai.sweep.report import SweepReport
+from prefect_extend_ai.sweep.staleness import (
     AGE_BANDS,
     DEFAULT_POLICY,
     LONGEST_MINUTES,
@@ -19,7 +20,6 @@ from prefect_extend_ai.staleness import (
     in_words,
     why_not_stale,
 )
-from prefect_extend_ai.sweep import Sweep
 from prefect_extend_ai.tasks.cancelling import survey_runs
 
 __all__ = ["cancel_stale_runs"]

@@ -15,7 +15,7 @@ from typing import Any
 from prefect.logging import get_run_logger
 from prefect.utilities import engine
 
-from prefect_extend_ai.stop import Stop
+from prefect_extend_ai.sweep.stop import Stop
 
 __all__ = ["Stopping", "stopping_gently"]
 

@@ -5,11 +5,11 @@ Tasks are in `prefect_extend_ai.tasks`, flows in `prefect_extend_ai.flows`.
 
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.credentials import ExtendCredentials
-from prefect_extend_ai.errors import ExtendError, SweepFailed, SweepRefused
-from prefect_extend_ai.report import Cancellation, Outcome, PendingCancel, SweepReport
+from prefect_extend_ai.errors import ExtendError
 from prefect_extend_ai.runs import Run, RunKind
 from prefect_extend_ai.settings import ExtendSettings
-from prefect_extend_ai.staleness import StalePolicy
+from prefect_extend_ai.sweep.report import Cancellation, Outcome, PendingCancel, SweepFailed, SweepRefused, SweepReport
+from prefect_extend_ai.sweep.staleness import StalePolicy
 
 __all__ = [
     "Cancellation",

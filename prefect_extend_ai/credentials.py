@@ -14,8 +14,8 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 from pydantic import ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from prefect_extend_ai.client import ExtendClient
+from prefect_extend_ai.client.transport import Transport
 from prefect_extend_ai.errors import ExtendInputError, SharedLimitError
-from prefect_extend_ai.transport import Transport
 
 __all__ = ["API_URLS", "API_VERSION", "ExtendCredentials", "in_words"]
 

@@ -23,10 +23,7 @@ ExtendError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from prefect_extend_ai.report import SweepReport
+from typing import Any
 
 __all__ = [
     "ExtendAPIError",
@@ -46,8 +43,6 @@ __all__ = [
     "RecordError",
     "RecordRefusedError",
     "SharedLimitError",
-    "SweepFailed",
-    "SweepRefused",
 ]
 
 BODY_SHOWN = 200
@@ -162,22 +157,3 @@ class RecordError(ExtendError):
 
 class RecordRefusedError(RecordError):
     """Prefect does not take this record as it is, however often it is sent: it is too large, say."""
-
-
-class SweepFailed(ExtendError):
-    """A sweep ended with something a person must look at.
-
-    Attributes:
-        report: the sweep's `SweepReport`: what was cancelled all the same, and what was not.
-    """
-
-    def __init__(self, message: str, report: SweepReport) -> None:
-        self.report = report
-        super().__init__(message)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.report)
-
-
-class SweepRefused(SweepFailed):
-    """A guard refused the sweep: nothing was cancelled."""

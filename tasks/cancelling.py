@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from prefect_extend_ai.client import check_run_id
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.prefect_io.events import emit_cancelled
 from prefect_extend_ai.prefect_io.journal import prefect_journal
-from prefect_extend_ai.report import Cancellation
-from prefect_extend_ai.runs import KindName, RunKind
-from prefect_extend_ai.staleness import DEFAULT_POLICY, StalePolicy, why_not_at_all
-from prefect_extend_ai.survey import Survey, Target, guarded_survey
+from prefect_extend_ai.runs import KindName, RunKind, check_run_id
 from prefect_extend_ai.sweep import Sweep
+from prefect_extend_ai.sweep.report import Cancellation
+from prefect_extend_ai.sweep.scan import Survey, Target, guarded_survey
+from prefect_extend_ai.sweep.staleness import DEFAULT_POLICY, StalePolicy, why_not_at_all
 
 __all__ = ["cancel_batch", "cancel_run", "recover_earlier_sweeps", "recover_more", "survey_runs"]
 

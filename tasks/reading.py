@@ -6,8 +6,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendOddAnswerError
 from prefect_extend_ai.runs import KindName, Run, RunKind
-from prefect_extend_ai.staleness import DEFAULT_POLICY, StalePolicy
-from prefect_extend_ai.survey import take_survey
+from prefect_extend_ai.sweep.scan import take_survey
+from prefect_extend_ai.sweep.staleness import DEFAULT_POLICY, StalePolicy
 
 __all__ = ["find_stale_runs", "get_run"]
 

@@ -10,7 +10,7 @@ from prefect.logging import get_run_logger
 from prefect_extend_ai.prefect_io import PrefectJournal, record_url
 from prefect_extend_ai.prefect_io.links import url_for
 from prefect_extend_ai.rendering import report_page, report_table, unmarked
-from prefect_extend_ai.report import SweepReport
+from prefect_extend_ai.sweep.report import SweepReport
 
 __all__ = ["write_report"]
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from prefect_extend_ai import ExtendCredentials
-    from prefect_extend_ai.local_prefect import LocalPrefect
+    from prefect_extend_ai.cli.local_prefect import LocalPrefect
     from prefect_extend_ai.sandbox import Served
 
 NEEDS = {"e2e", "browser"}
@@ -89,7 +89,7 @@ def prefect_server() -> Iterator[LocalPrefect]:
     """A real Prefect server over HTTP, one a session: this process, and what it imports, uses it."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from prefect_extend_ai.local_prefect import run_local_prefect
+    from prefect_extend_ai.cli.local_prefect import run_local_prefect
 
     with run_local_prefect(HOME / "server") as server, temporary_settings({PREFECT_API_URL: server.api_url}):
         yield server

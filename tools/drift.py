@@ -18,7 +18,8 @@ import httpx
 from extend_ai import Extend
 
 from prefect_extend_ai.errors import ExtendError
-from prefect_extend_ai.runs import ABORTED, PROCESSED, RunKind
+from prefect_extend_ai.runs import PROCESSED, RunKind
+from prefect_extend_ai.runs.run import ABORTED
 from prefect_extend_ai.sandbox import World
 
 WAITING = {"PENDING", "NEEDS_REVIEW", "CANCELLING"}
@@ -42,7 +43,7 @@ REASONS = {
     },
     RunKind.WORKFLOW: set(),
 }
-"""Failure reasons that were looked at; those that mean "aborted" are `prefect_extend_ai.runs.ABORTED`."""
+"""Failure reasons that were looked at; those that mean "aborted" are `prefect_extend_ai.runs.run.ABORTED`."""
 
 UNUSED = {"source_id", "risk_level", "next_page_token", "max_page_size", "sort_dir", "status"}
 """Parameters of listings that were looked at, beyond those that a `RunKind` has a word on."""

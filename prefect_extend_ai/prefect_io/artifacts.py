@@ -18,8 +18,8 @@ from prefect.client.schemas.objects import Artifact
 from prefect.client.schemas.sorting import ArtifactSort
 from prefect.exceptions import ObjectNotFound, PrefectException
 
-from prefect_extend_ai.addresses import without_password
 from prefect_extend_ai.errors import RecordError, RecordRefusedError
+from prefect_extend_ai.prefect_io.addresses import without_password
 from prefect_extend_ai.prefect_io.links import url_for
 from prefect_extend_ai.prefect_io.resends import Sends, counting
 

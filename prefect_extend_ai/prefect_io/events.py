@@ -10,8 +10,8 @@ from __future__ import annotations
 from prefect.events import emit_event
 
 from prefect_extend_ai.rendering import address
-from prefect_extend_ai.report import Cancellation, Outcome, SweepReport
 from prefect_extend_ai.runs import RunKind
+from prefect_extend_ai.sweep.report import Cancellation, Outcome, SweepReport
 
 __all__ = ["emit_cancelled", "emit_sweep"]
 

@@ -34,9 +34,9 @@ from prefect_extend_ai.prefect_io.liveness import HOST, sweep_is_alive, sweep_lo
 from prefect_extend_ai.prefect_io.records import find_records, write_record
 from prefect_extend_ai.prefect_io.resends import ask_again_soon, note_response, note_send
 from prefect_extend_ai.rendering import escape, link
-from prefect_extend_ai.report import Cancellation, PendingCancel
 from prefect_extend_ai.runs import Run, RunKind
 from prefect_extend_ai.sweep.journal import CancelIntent, Recorded, Scope
+from prefect_extend_ai.sweep.report import Cancellation, PendingCancel
 
 __all__ = ["PrefectJournal", "pending_intents", "prefect_journal"]
 

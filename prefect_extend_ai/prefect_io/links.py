@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect.utilities import urls
 
-from prefect_extend_ai.addresses import without_password
+from prefect_extend_ai.prefect_io.addresses import without_password
 
 __all__ = ["url_for"]
 

@@ -23,9 +23,9 @@ from prefect_extend_ai.errors import RecordRefusedError
 from prefect_extend_ai.prefect_io.artifacts import ArtifactStore, record_url
 from prefect_extend_ai.rendering import link, part_pages, record_page, record_title, shared_record_page
 from prefect_extend_ai.rendering.records import PART
-from prefect_extend_ai.report import Cancellation
 from prefect_extend_ai.runs import Run
 from prefect_extend_ai.sweep.journal import CancelIntent, Recorded
+from prefect_extend_ai.sweep.report import Cancellation
 
 __all__ = ["find_records", "write_record"]
 

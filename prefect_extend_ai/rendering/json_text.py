@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from prefect_extend_ai.parsing import TOKEN
+from prefect_extend_ai._json import TOKEN
 from prefect_extend_ai.rendering.inert import HIDDEN
 
 __all__ = ["pretty_json"]

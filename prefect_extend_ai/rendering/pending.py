@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from prefect_extend_ai.rendering.inert import escape, fence, visible
 from prefect_extend_ai.rendering.words import age, instant, plain, table
-from prefect_extend_ai.report import Cancellation, Outcome, PendingCancel, SweepReport
+from prefect_extend_ai.sweep.report import Cancellation, Outcome, PendingCancel, SweepReport
 
 __all__ = ["FOR_THE_VENDOR", "pending_section", "vendor_note"]
 

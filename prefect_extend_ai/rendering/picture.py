@@ -10,8 +10,8 @@ from html import escape as escape_xml
 
 from prefect_extend_ai.rendering.inert import escape, visible
 from prefect_extend_ai.rendering.words import plain
-from prefect_extend_ai.report import Outcome, SweepReport
-from prefect_extend_ai.staleness import AGE_BANDS, age_band
+from prefect_extend_ai.sweep.report import Outcome, SweepReport
+from prefect_extend_ai.sweep.staleness import AGE_BANDS, age_band
 
 __all__ = ["draw_picture"]
 

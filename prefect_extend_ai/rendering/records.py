@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from prefect_extend_ai.rendering.inert import address, escape, fence, link, unmarked
 from prefect_extend_ai.rendering.json_text import pretty_json
 from prefect_extend_ai.rendering.words import age, instant, plain, table
-from prefect_extend_ai.report import Cancellation, Outcome
 from prefect_extend_ai.runs import Run
+from prefect_extend_ai.sweep.report import Cancellation, Outcome
 
 __all__ = ["part_pages", "record_page", "record_title", "shared_record_page"]
 

@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
-from prefect_extend_ai.clocks import clock_words
+from prefect_extend_ai.client.clocks import clock_words
 from prefect_extend_ai.rendering.inert import address, escape, link, unmarked
 from prefect_extend_ai.rendering.pending import FOR_THE_VENDOR, pending_section, vendor_note
 from prefect_extend_ai.rendering.picture import draw_picture
 from prefect_extend_ai.rendering.words import age, instant, plain, table
-from prefect_extend_ai.report import Cancellation, Outcome, SweepReport
+from prefect_extend_ai.sweep.report import Cancellation, Outcome, SweepReport
 
 __all__ = ["report_page", "report_table"]
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from prefect_extend_ai.cli import main
+from cyclopts import run
+
+from prefect_extend_ai.errors import ExtendError
+from prefect_extend_ai.sandbox.command import sandbox
 
 if __name__ == "__main__":
-    main(["sandbox", *sys.argv[1:]])
+    try:
+        run(sandbox)
+    except ExtendError as error:
+        sys.exit(f"Error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import functools
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from prefect_extend_ai.errors import ExtendInputError
 from prefect_extend_ai.runs import FAILED, PROCESSED, PROCESSING, RunKind
 from prefect_extend_ai.sandbox.dice import dice_of, new_id
 from prefect_extend_ai.sandbox.record import Processor
 
-if TYPE_CHECKING:
-    from prefect_extend_ai.sandbox.world import World
-
-__all__ = ["populate", "processors"]
+__all__ = ["Addable", "populate", "processors"]
 
 _PROCESSOR_PREFIXES = {"classifier": "cl_", "extractor": "ex_", "splitter": "spl_", "workflow": "workflow_"}
 _DESKS = ("Invoices", "Freight", "Payroll")
@@ -42,6 +39,13 @@ _DAY = (PROCESSED, PROCESSING, FAILED, "PENDING", PROCESSED, "CANCELLED", PROCES
 _WORKFLOW_DAY = (*_DAY, "NEEDS_REVIEW", "REJECTED", "CANCELLING")
 
 
+class Addable(Protocol):
+    """Where runs can be added, see `World.add`."""
+
+    def add(self, kind: RunKind, status: str, **facts: Any) -> str:
+        """Add a run and return its id."""
+
+
 @functools.cache
 def processors(kind: RunKind) -> tuple[Processor, ...]:
     """The classifiers (extractors, ...) that every sandbox has; none for a kind without."""
@@ -52,7 +56,7 @@ def processors(kind: RunKind) -> tuple[Processor, ...]:
     return tuple(Processor(new_id(prefix, rng), f"{desk} {kind.processor}") for desk in _DESKS)
 
 
-def populate(world: World, *, runs: int, stuck: int, seed: int, kind: RunKind, workspace: str) -> None:
+def populate(world: Addable, *, runs: int, stuck: int, seed: int, kind: RunKind, workspace: str) -> None:
     """Add `runs` runs of a kind, `stuck` of them PROCESSING without a change for 65 minutes to three days.
 
     The others end by themselves, have ended (some within the last hour), or are stuck but carry

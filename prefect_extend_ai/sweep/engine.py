@@ -14,18 +14,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from prefect_extend_ai.cancellation import ACCOUNT_ERRORS, Settled, cancel_one
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import RecordError
-from prefect_extend_ai.report import Cancellation, OpenElsewhere, Outcome, PendingCancel
 from prefect_extend_ai.runs import Run
-from prefect_extend_ai.stop import Stop
-from prefect_extend_ai.survey import Target
+from prefect_extend_ai.sweep.cancelling import ACCOUNT_ERRORS, Settled, cancel_one
 from prefect_extend_ai.sweep.journal import CancelIntent, Journal
 from prefect_extend_ai.sweep.pending import after_attempt, may_ask, why_deferred, worth_reporting
 from prefect_extend_ai.sweep.recorder import Recorder, Shelf
 from prefect_extend_ai.sweep.recovery import Recovery
-from prefect_extend_ai.witness import AccountWitness, ListingWitness
+from prefect_extend_ai.sweep.report import Cancellation, OpenElsewhere, Outcome, PendingCancel
+from prefect_extend_ai.sweep.scan import Target
+from prefect_extend_ai.sweep.stop import Stop
+from prefect_extend_ai.sweep.witness import AccountWitness, ListingWitness
 
 __all__ = ["Division", "Sweep"]
 

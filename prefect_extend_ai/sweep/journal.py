@@ -18,8 +18,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from prefect_extend_ai.report import Cancellation, PendingCancel
 from prefect_extend_ai.runs import Run, RunKind
+from prefect_extend_ai.sweep.report import Cancellation, PendingCancel
 
 __all__ = ["CancelIntent", "Journal", "Recorded", "Scope"]
 

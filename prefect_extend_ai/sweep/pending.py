@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from prefect_extend_ai.report import Cancellation, Outcome, PendingCancel
+from prefect_extend_ai.sweep.report import Cancellation, Outcome, PendingCancel
 
 __all__ = [
     "ALARMS",

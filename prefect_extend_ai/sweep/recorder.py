@@ -8,11 +8,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from prefect_extend_ai.cancellation import FIRST_PAUSE, LONGEST_PAUSE, Settled
 from prefect_extend_ai.errors import RecordError, RecordRefusedError
-from prefect_extend_ai.report import PendingCancel
-from prefect_extend_ai.stop import Stop
+from prefect_extend_ai.sweep.cancelling import FIRST_PAUSE, LONGEST_PAUSE, Settled
 from prefect_extend_ai.sweep.journal import CancelIntent, Journal
+from prefect_extend_ai.sweep.report import PendingCancel
+from prefect_extend_ai.sweep.stop import Stop
 
 __all__ = ["RECORD_BYTES", "Recorder", "Shelf"]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from prefect_extend_ai.report import Cancellation, Outcome, PendingCancel
 from prefect_extend_ai.runs import Run
-from prefect_extend_ai.steps import ended
+from prefect_extend_ai.sweep.decision import ended
 from prefect_extend_ai.sweep.journal import CancelIntent, Recorded
 from prefect_extend_ai.sweep.pending import interrupted
+from prefect_extend_ai.sweep.report import Cancellation, Outcome, PendingCancel
 
 __all__ = ["how_it_ended", "known_of", "recorded_before", "unrecorded"]
 

@@ -11,21 +11,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from prefect_extend_ai.cancellation import ACCOUNT_ERRORS, Settled
 from prefect_extend_ai.client import ExtendClient
-from prefect_extend_ai.errors import (
-    ExtendError,
-    ExtendNotFoundError,
-    ExtendPermissionError,
-)
-from prefect_extend_ai.report import Cancellation, OpenElsewhere, Outcome, PendingCancel
+from prefect_extend_ai.errors import ExtendError, ExtendNotFoundError, ExtendPermissionError
 from prefect_extend_ai.runs import Run
-from prefect_extend_ai.stop import GivenUp, Stop, unless
+from prefect_extend_ai.sweep.cancelling import ACCOUNT_ERRORS, Settled
 from prefect_extend_ai.sweep.journal import CancelIntent, Journal
 from prefect_extend_ai.sweep.pending import at_sweep
 from prefect_extend_ai.sweep.recorder import Recorder, Shelf
 from prefect_extend_ai.sweep.recovered import how_it_ended, known_of, recorded_before, unrecorded
-from prefect_extend_ai.witness import AccountWitness
+from prefect_extend_ai.sweep.report import Cancellation, OpenElsewhere, Outcome, PendingCancel
+from prefect_extend_ai.sweep.stop import GivenUp, Stop, unless
+from prefect_extend_ai.sweep.witness import AccountWitness
 
 __all__ = ["FIRST_RUNS", "Recovery"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from prefect_extend_ai.survey import Target
+from prefect_extend_ai.sweep.scan import Target
 
 __all__ = ["BATCH", "ONE_RECORD_EACH", "batches", "runs_a_record"]
 

@@ -20,7 +20,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
 
-from prefect_extend_ai.local_prefect import LocalPrefect
+from prefect_extend_ai.cli.local_prefect import LocalPrefect
 from prefect_extend_ai.sandbox import Served, World, serve
 
 OUTPUT = Path(__file__).parents[1] / "output"
@@ -78,7 +78,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPr
     """A server of the browser's own: its pages show blocks and histories, and nobody else's may be among them."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from prefect_extend_ai.local_prefect import run_local_prefect
+    from prefect_extend_ai.cli.local_prefect import run_local_prefect
 
     with (
         run_local_prefect(tmp_path_factory.mktemp("prefect")) as server,

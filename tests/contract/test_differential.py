@@ -22,8 +22,8 @@ from extend_ai.errors import BadRequestError, NotFoundError, UnauthorizedError
 from pydantic import SecretStr
 
 from prefect_extend_ai import ExtendCredentials, Outcome, Run
-from prefect_extend_ai.cancellation import cancel_one
 from prefect_extend_ai.client import ExtendClient
+from prefect_extend_ai.client.transport import Transport
 from prefect_extend_ai.errors import (
     ExtendAuthError,
     ExtendInputError,
@@ -33,9 +33,9 @@ from prefect_extend_ai.errors import (
     ExtendRefusedError,
 )
 from prefect_extend_ai.runs import RunKind
-from prefect_extend_ai.stop import Stop
-from prefect_extend_ai.survey import Target
-from prefect_extend_ai.transport import Transport
+from prefect_extend_ai.sweep.cancelling import cancel_one
+from prefect_extend_ai.sweep.scan import Target
+from prefect_extend_ai.sweep.stop import Stop
 
 CLASSIFY = RunKind.CLASSIFY
 STATUSES = ["PENDING", "PROCESSING", "PROCESSED", "FAILED", "CANCELLED"]

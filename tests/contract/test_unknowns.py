@@ -22,18 +22,17 @@ from allpairspy import AllPairs
 from pydantic import SecretStr
 
 from prefect_extend_ai.client import ExtendClient
+from prefect_extend_ai.client.transport import Transport
 from prefect_extend_ai.errors import ExtendAuthError, ExtendPermissionError, ExtendRefusedError
-from prefect_extend_ai.moments import Moment
-from prefect_extend_ai.report import Outcome, SweepReport
-from prefect_extend_ai.runs import RunKind
+from prefect_extend_ai.runs import Moment, RunKind
 from prefect_extend_ai.sandbox import API_KEY, WORKSPACE, Behaviour, CancelMode, World, create_app
-from prefect_extend_ai.staleness import StalePolicy, why_not_stale
-from prefect_extend_ai.stop import Stop
-from prefect_extend_ai.survey import guarded_survey
 from prefect_extend_ai.sweep import Sweep, batches
 from prefect_extend_ai.sweep.journal import Scope
-from prefect_extend_ai.transport import Transport
-from prefect_extend_ai.witness import ListingWitness
+from prefect_extend_ai.sweep.report import Outcome, SweepReport
+from prefect_extend_ai.sweep.scan import guarded_survey
+from prefect_extend_ai.sweep.staleness import StalePolicy, why_not_stale
+from prefect_extend_ai.sweep.stop import Stop
+from prefect_extend_ai.sweep.witness import ListingWitness
 
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 

@@ -14,10 +14,10 @@ from prefect.exceptions import ParameterTypeError
 from pydantic import TypeAdapter
 
 from prefect_extend_ai import ExtendCredentials, ExtendError, Outcome, RunKind, StalePolicy, SweepFailed
-from prefect_extend_ai.errors import SweepRefused
 from prefect_extend_ai.flows import cancel_runs, cancel_stale_runs
 from prefect_extend_ai.runs import KindName
 from prefect_extend_ai.sandbox import Behaviour, World, serve
+from prefect_extend_ai.sweep.report import SweepRefused
 from prefect_extend_ai.tasks import cancel_run, find_stale_runs, get_run
 
 NOT_CANCELLABLE = ["edit", "form_detection", "batch"]

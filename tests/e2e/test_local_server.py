@@ -9,7 +9,7 @@ import time
 import httpx
 import pytest
 
-from prefect_extend_ai.local_prefect import run_local_prefect
+from prefect_extend_ai.cli.local_prefect import run_local_prefect
 
 BUSY_SECONDS = 8
 FROZEN_SECONDS = 20

@@ -41,7 +41,7 @@ def postgres(tmp_path_factory):
     folder.mkdir(mode=0o700)
     if as_postgres:
         shutil.chown(folder, "postgres", "postgres")
-    from prefect_extend_ai.local_prefect import free_port
+    from prefect_extend_ai.cli.local_prefect import free_port
 
     port, data = free_port(), folder / "data"
     initdb = [found[-1].with_name("initdb"), "-D", data, "-U", "prefect", "-A", "trust", "-E", "UTF8", "--no-sync"]
@@ -66,7 +66,7 @@ def prefect_on_postgres(postgres, tmp_path_factory):
     """A Prefect server on it, which this process uses too."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from prefect_extend_ai.local_prefect import run_local_prefect
+    from prefect_extend_ai.cli.local_prefect import run_local_prefect
 
     home = tmp_path_factory.mktemp("prefect")
     profile = f'active = "postgres"\n[profiles.postgres]\nPREFECT_API_DATABASE_CONNECTION_URL = "{postgres}"\n'

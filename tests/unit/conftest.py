@@ -25,8 +25,7 @@ from prefect_extend_ai.errors import (
     ExtendTransportError,
     RecordError,
 )
-from prefect_extend_ai.moments import FRESH, Moment
-from prefect_extend_ai.runs import Run, RunKind
+from prefect_extend_ai.runs import FRESH, Moment, Run, RunKind
 from prefect_extend_ai.sweep.journal import CancelIntent, Recorded, Scope
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)

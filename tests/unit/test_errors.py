@@ -17,10 +17,8 @@ from prefect_extend_ai.errors import (
     ExtendOddAnswerError,
     ExtendTransportError,
     RecordError,
-    SweepFailed,
-    SweepRefused,
 )
-from prefect_extend_ai.report import Cancellation, Outcome, SweepReport
+from prefect_extend_ai.sweep.report import Cancellation, Outcome, SweepFailed, SweepRefused, SweepReport
 
 ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, ExtendError)]
 OF_ANSWERS = [kind for kind in ALL if issubclass(kind, ExtendAPIError)]

@@ -141,7 +141,9 @@ def test_the_constraints_name_one_release_of_everything_that_is_needed_and_no_ad
     assert not pinned & {"torch", "prefect-extend-ai"}
 
 
-@pytest.mark.parametrize("module", ["prefect_extend_ai.cli", "prefect_extend_ai.sandbox", "prefect_extend_ai.tasks"])
+@pytest.mark.parametrize(
+    "module", ["prefect_extend_ai.cli.command_line", "prefect_extend_ai.sandbox", "prefect_extend_ai.tasks"]
+)
 def test_every_name_in_all_is_there(module: str):
     imported = importlib.import_module(module)
     assert not [name for name in imported.__all__ if not hasattr(imported, name)]

@@ -17,16 +17,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prefect_extend_ai.attempt import LAST_READ_SECONDS, TURN_SECONDS
 from prefect_extend_ai.errors import RecordError
-from prefect_extend_ai.report import Outcome
 from prefect_extend_ai.runs import RunKind
-from prefect_extend_ai.staleness import StalePolicy, why_not_stale
-from prefect_extend_ai.steps import MAX_POSTS
-from prefect_extend_ai.stop import Stop
-from prefect_extend_ai.survey import guarded_survey
 from prefect_extend_ai.sweep import Sweep
+from prefect_extend_ai.sweep.attempt import LAST_READ_SECONDS, TURN_SECONDS
+from prefect_extend_ai.sweep.decision import MAX_POSTS
 from prefect_extend_ai.sweep.recorder import RECORD_PATIENCE
+from prefect_extend_ai.sweep.report import Outcome
+from prefect_extend_ai.sweep.scan import guarded_survey
+from prefect_extend_ai.sweep.staleness import StalePolicy, why_not_stale
+from prefect_extend_ai.sweep.stop import Stop
 
 CONFIRM_SECONDS = 60
 LONGEST_READ = 30

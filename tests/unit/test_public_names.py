@@ -16,7 +16,7 @@ import prefect_extend_ai
 
 BELOW = pkgutil.walk_packages(prefect_extend_ai.__path__, "prefect_extend_ai.")
 MODULES = ["prefect_extend_ai", *sorted(each.name for each in BELOW if not each.name.endswith("__main__"))]
-ONLY_PARTS = {"prefect_extend_ai.commands", "prefect_extend_ai.deployments"}
+ONLY_PARTS = {"prefect_extend_ai.deployments"}
 """Packages that only hold modules, and export nothing themselves."""
 
 
@@ -79,10 +79,10 @@ def test_a_module_says_what_is_public_and_each_public_name_what_it_means(name):
 def test_the_check_reaches_functions_classes_methods_properties_tasks_and_flows():
     reached = {f"{name}.{each}" for name in MODULES for each, _ in public(importlib.import_module(name))}
     assert reached >= {
-        "prefect_extend_ai.runs.check_run_id",
-        "prefect_extend_ai.client.ExtendClient.iter_pages",
-        "prefect_extend_ai.kinds.RunKind.terminal",
-        "prefect_extend_ai.runs.Run.from_text",
+        "prefect_extend_ai.runs.run.check_run_id",
+        "prefect_extend_ai.client.api.ExtendClient.iter_pages",
+        "prefect_extend_ai.runs.kinds.RunKind.terminal",
+        "prefect_extend_ai.runs.run.Run.from_text",
         "prefect_extend_ai.tasks.cancelling.cancel_run",
         "prefect_extend_ai.flows.stale.cancel_stale_runs",
     }

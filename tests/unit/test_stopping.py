@@ -11,7 +11,7 @@ import pytest
 from prefect.utilities.engine import can_ack_control_intent, capture_sigterm
 
 from prefect_extend_ai.flows import stopping
-from prefect_extend_ai.stop import Stop
+from prefect_extend_ai.sweep.stop import Stop
 
 
 @pytest.fixture

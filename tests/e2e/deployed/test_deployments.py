@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import pytest
 
-from prefect_extend_ai.commands.blocks import block_reference
+from prefect_extend_ai.cli.blocks import block_reference
 
 ROOT = files("prefect_extend_ai.deployments")
 SWEEP, BY_ID = "cancel-stale-runs/extend", "cancel-runs/extend"

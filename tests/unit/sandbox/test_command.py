@@ -9,7 +9,7 @@ import sys
 import httpx
 import pytest
 
-from prefect_extend_ai.cli import main
+from prefect_extend_ai.cli.command_line import main
 from prefect_extend_ai.errors import ExtendInputError
 from prefect_extend_ai.sandbox import World
 from prefect_extend_ai.sandbox.command import _announce, sandbox

@@ -10,11 +10,11 @@ from uuid import uuid4
 import pytest
 
 from prefect_extend_ai.errors import ExtendAuthError, RecordRefusedError
-from prefect_extend_ai.report import SweepReport
-from prefect_extend_ai.stop import Stop
-from prefect_extend_ai.survey import Target
 from prefect_extend_ai.sweep import Division, Sweep
 from prefect_extend_ai.sweep.journal import CancelIntent
+from prefect_extend_ai.sweep.report import SweepReport
+from prefect_extend_ai.sweep.scan import Target
+from prefect_extend_ai.sweep.stop import Stop
 
 
 class Stage:

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_extend_ai.errors import RecordError, RecordRefusedError
-from prefect_extend_ai.report import Outcome
 from prefect_extend_ai.runs import RunKind
-from prefect_extend_ai.survey import Target
 from prefect_extend_ai.sweep import recorder
 from prefect_extend_ai.sweep.journal import Scope
+from prefect_extend_ai.sweep.report import Outcome
+from prefect_extend_ai.sweep.scan import Target
 from prefect_extend_ai.sweep.sizes import BATCH, ONE_RECORD_EACH, batches, runs_a_record
 
 

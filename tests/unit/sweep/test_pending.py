@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_extend_ai.errors import ExtendAuthError
-from prefect_extend_ai.report import Cancellation, Outcome, PendingCancel
 from prefect_extend_ai.sweep.pending import ALARMS, after_attempt, at_sweep, may_ask, next_alarm, why_deferred
+from prefect_extend_ai.sweep.report import Cancellation, Outcome, PendingCancel
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OUTCOMES = [Outcome.UNCONFIRMED, Outcome.REFUSED, Outcome.ERROR]

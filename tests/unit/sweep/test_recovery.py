@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 
 from prefect_extend_ai.errors import ExtendAuthError, ExtendPermissionError, RecordError, RecordRefusedError
-from prefect_extend_ai.report import Outcome
-from prefect_extend_ai.survey import Target
+from prefect_extend_ai.sweep.report import Outcome
+from prefect_extend_ai.sweep.scan import Target
 
 
 def test_what_has_ended_is_recorded_and_the_intent_completed(stage):

@@ -1,0 +1,55 @@
+"""Talk to Prefect's API, or say in one sentence why that is not possible."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.settings import get_current_settings
+
+from prefect_extend_ai.errors import RecordError
+from prefect_extend_ai.prefect_io.addresses import without_password
+
+__all__ = ["deployment_of", "prefect_api"]
+
+NO_API = (
+    "Prefect has no API to talk to: start a server with `prefect server start`, then "
+    "`prefect config set PREFECT_API_URL=http://127.0.0.1:4200/api` (or `prefect cloud login`)"
+)
+
+
+@asynccontextmanager
+async def prefect_api() -> AsyncIterator[PrefectClient]:
+    """The API that PREFECT_API_URL or the active profile names.
+
+    Raises RecordError where none is named, it does not answer, or it refuses what is asked of it within.
+    """
+    # Without an address Prefect would start a server of its own for this process alone.
+    if not get_current_settings().api.url:
+        raise RecordError(NO_API)
+    try:
+        async with get_client() as client:
+            # Otherwise Prefect tries again for a minute before it says that nobody is there.
+            await client.hello()
+            yield client
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        hint = ": set PREFECT_API_AUTH_STRING or PREFECT_API_KEY" if status in (401, 403) else ""
+        problem = f"answers HTTP {status} to {error.request.method} {error.request.url.path}{hint}"
+    except (httpx.HTTPError, PrefectException, OSError) as error:
+        problem = f"does not answer ({type(error).__name__}): is the server up, and PREFECT_API_URL right?"
+    else:
+        return
+    raise RecordError(f"Prefect at {without_password(get_current_settings().api.url)} {problem}")
+
+
+async def deployment_of(prefect: PrefectClient, flow: str, name: str) -> DeploymentResponse | None:
+    """The deployment of a flow under this name; None where there is none."""
+    try:
+        return await prefect.read_deployment_by_name(f"{flow}/{name}")
+    except ObjectNotFound:
+        return None

@@ -1,0 +1,100 @@
+"""The blocks that deployments of our flows name, and whether they are there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import ObjectNotFound
+
+from prefect_extend_ai.cli.blocks import SLUG
+from prefect_extend_ai.cli.findings import Finding, Verdict
+from prefect_extend_ai.rendering import visible
+
+__all__ = ["FLOWS", "look_at_references"]
+
+FLOWS = ("cancel-stale-runs", "cancel-runs")
+"""The flows that the shipped prefect.yaml deploys, in its order."""
+PAGE = 200
+"""Deployments in one read: Prefect's own limit."""
+
+
+async def look_at_references(prefect: PrefectClient) -> list[Finding]:
+    """A finding for each deployment of ours, whatever its name, whose account is a block that is not there.
+
+    Prefect would say of its flow runs only that it "failed to resolve block references in parameters".
+    """
+    found: list[Finding] = []
+    for flow in FLOWS:
+        async for deployment in _deployments_of(prefect, flow):
+            for whose, reference in _references(deployment):
+                if not await _resolves(prefect, reference):
+                    said = f"{flow}/{visible(deployment.name, 80)}{whose} names {_named(reference)}, which is not there"
+                    found.append(Finding("Deployment", Verdict.MEND, f"{said}: {_what_to_do(reference)}"))
+    return found
+
+
+async def _deployments_of(prefect: PrefectClient, flow: str) -> AsyncIterator[DeploymentResponse]:
+    wanted = FlowFilter(name=FlowFilterName(any_=[flow]))
+    for offset in count(step=PAGE):
+        page = await prefect.read_deployments(flow_filter=wanted, limit=PAGE, offset=offset)
+        for deployment in page:
+            yield deployment
+        if len(page) < PAGE:
+            return
+
+
+def _references(deployment: DeploymentResponse) -> Iterator[tuple[str, Any]]:
+    """Each reference to an account that flow runs of this deployment would get, and whose it is in words."""
+    own = [("", deployment.parameters)]
+    scheduled = [
+        (f" (its schedule {schedule.slug or schedule.id})", schedule.parameters)
+        for schedule in deployment.schedules
+        if schedule.active
+    ]
+    for whose, parameters in own + scheduled:
+        account = (parameters or {}).get("credentials")
+        if isinstance(account, dict) and "$ref" in account:
+            yield whose, account["$ref"]
+
+
+async def _resolves(prefect: PrefectClient, reference: Any) -> bool:
+    block_id, slug = _id_and_slug(reference)
+    try:
+        if block_id:
+            await prefect.read_block_document(UUID(str(block_id)), include_secrets=False)
+        else:
+            block_type, _, name = str(slug or "").partition("/")
+            if not (block_type and name):
+                return False
+            await prefect.read_block_document_by_name(name, block_type, include_secrets=False)
+    except (ObjectNotFound, ValueError):
+        return False
+    return True
+
+
+def _id_and_slug(reference: Any) -> tuple[Any, Any]:
+    """As Prefect reads a reference: an id alone, or one of the two by its name; the id wins."""
+    if isinstance(reference, dict):
+        return reference.get("block_document_id"), reference.get("block_document_slug")
+    return reference, None
+
+
+def _named(reference: Any) -> str:
+    block_id, slug = _id_and_slug(reference)
+    if block_id:
+        return f"the block with the id {visible(block_id, 80)}"
+    return f'the block "{visible(slug, 80)}"' if slug else "no block"
+
+
+def _what_to_do(reference: Any) -> str:
+    block_id, slug = _id_and_slug(reference)
+    block_type, _, name = str(slug or "").partition("/")
+    if not block_id and block_type == SLUG and name:
+        return f"save it again, prefect-extend-ai setup --block-only --name {visible(name, 80)}, or name another there"
+    return "choose a saved block in its parameters (Prefect UI, Deployments, Edit); save one before if there is none"

@@ -1,0 +1,20 @@
+"""What Extend calls a run: its kinds, its statuses, the JSON the API sent, and when that was read."""
+
+from prefect_extend_ai.runs.kinds import CANCELLED, FAILED, PROCESSED, PROCESSING, KindName, RunKind
+from prefect_extend_ai.runs.moments import FRESH, Moment
+from prefect_extend_ai.runs.run import LONGEST_ID, Run, check_run_id, parse_timestamp
+
+__all__ = [
+    "CANCELLED",
+    "FAILED",
+    "FRESH",
+    "LONGEST_ID",
+    "PROCESSED",
+    "PROCESSING",
+    "KindName",
+    "Moment",
+    "Run",
+    "RunKind",
+    "check_run_id",
+    "parse_timestamp",
+]

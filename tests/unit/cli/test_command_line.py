@@ -1,0 +1,64 @@
+"""The command line speaks to people and to scripts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from cyclopts import App
+
+from prefect_extend_ai.cli import command_line as cli
+from prefect_extend_ai.errors import ExtendError
+
+
+def exit_code(*words: str, commands: App = cli.app) -> int | str | None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words, commands=commands)
+    return ended.value.code
+
+
+def raising(error: BaseException) -> App:
+    """A command line whose one command `demo` goes wrong."""
+    app = App(name="prefect-extend-ai")
+
+    @app.command
+    def demo() -> None:
+        raise error
+
+    return app
+
+
+def test_help_shows_the_commands_and_examples(capsys: pytest.CaptureFixture[str]):
+    assert exit_code("--help") == 0
+    said = capsys.readouterr().out
+    assert "prefect-extend-ai sandbox --port 8765" in said
+    assert "prefect-extend-ai demo --stay" in said
+
+
+def test_help_does_not_wait_for_what_the_commands_import():
+    code = (
+        "import sys; sys.argv = ['x', '--help']\n"
+        "from prefect_extend_ai.cli.command_line import main\n"
+        "try: main()\n"
+        "except SystemExit: print('prefect_extend_ai.flows' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize("words", [["bogus"], ["demo", "--bogus"], ["sandbox", "--port", "http"]])
+def test_a_wrong_command_line_is_2_and_says_what_is_wrong(words: list[str], capsys: pytest.CaptureFixture[str]):
+    assert exit_code(*words) == 2
+    said = capsys.readouterr()
+    assert words[-1].removeprefix("--") in said.out + said.err
+
+
+def test_what_goes_wrong_is_1_and_one_sentence(capsys: pytest.CaptureFixture[str]):
+    assert exit_code("demo", commands=raising(ExtendError("no [bold]luck[/bold]"))) == 1
+    assert capsys.readouterr().err == "Error: no [bold]luck[/bold]\n"
+
+
+def test_ctrl_c_is_130_and_no_traceback(capsys: pytest.CaptureFixture[str]):
+    assert exit_code("demo", commands=raising(KeyboardInterrupt())) == 130
+    assert "Traceback" not in capsys.readouterr().err

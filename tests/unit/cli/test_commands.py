@@ -1,0 +1,179 @@
+"""What setup and check do before Prefect comes into it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from prefect_extend_ai import ExtendCredentials, RunKind, StalePolicy
+from prefect_extend_ai.cli.blocks import block_reference, differing_fields
+from prefect_extend_ai.cli.check import look_at_extend
+from prefect_extend_ai.cli.command_line import main
+from prefect_extend_ai.cli.findings import Verdict
+from prefect_extend_ai.cli.setup import Deployed, _stale_now, deployment_plan
+from prefect_extend_ai.sandbox import Behaviour, World, serve
+
+KEY = "sk_commands-4711"
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch, tmp_path):
+    for name in ("API_KEY", "WORKSPACE_ID", "REGION", "BASE_URL", "REQUESTS_PER_SECOND"):
+        monkeypatch.delenv(f"EXTEND_{name}", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+async def look(world, **fields):
+    with serve(world) as sandbox:
+        block = ExtendCredentials(base_url=sandbox.url, **{"api_key": KEY} | fields)
+        return {each.about: each for each in await look_at_extend(block, RunKind.CLASSIFY)}
+
+
+async def test_a_key_that_reads_runs_is_well_and_one_request_shows_it():
+    world = World.populated(runs=5, stuck=1, keys={KEY: "ws_sandbox"})
+    found = await look(world)
+    assert {each.verdict for each in found.values()} == {Verdict.OK}
+    assert list(found) == ["Extend", "Workspace", "Clock"]
+    assert [entry.method for entry in world.journal] == ["GET"]
+
+
+async def test_a_wrong_key_is_to_be_mended_and_is_not_shown():
+    found = await look(World(keys={"sk_another": "ws_1"}))
+    assert list(found) == ["Extend"]
+    assert found["Extend"].verdict is Verdict.MEND
+    assert "check the API key" in found["Extend"].said
+    assert KEY not in found["Extend"].said
+
+
+async def test_an_organization_s_key_without_a_workspace_is_told_to_name_one():
+    found = await look(World(keys={KEY: None}))
+    assert found["Extend"].verdict is Verdict.MEND
+    assert "workspace" in found["Extend"].said
+
+
+async def test_a_workspace_without_any_run_raises_the_question_whether_it_is_the_right_one():
+    found = await look(World(keys={KEY: None}), workspace_id="ws_empty")
+    assert found["Workspace"].verdict is Verdict.NOTE
+    assert found["Workspace"].said.startswith("ws_empty has no classify runs at all: is it the right one")
+
+
+async def test_a_clock_that_is_off_is_noticed():
+    world = World(keys={KEY: "ws_sandbox"}, clock=lambda: datetime.now(UTC) + timedelta(minutes=10, seconds=30))
+    world.add(age_minutes=1)
+    found = (await look(world))["Clock"]
+    assert found.verdict is Verdict.NOTE
+    # The run changed nine minutes from now by the clock here.
+    assert found.said.startswith("Extend's clock is 10 minutes ahead of the one here. The clock here is likely")
+
+
+async def test_a_date_that_is_off_is_told_from_a_clock_here_that_is():
+    world = World(keys={KEY: "ws_sandbox"}, behaviour=Behaviour(date_ahead_minutes=600))
+    world.add(age_minutes=1)
+    assert "Extend's is likely the wrong one" in (await look(world))["Clock"].said
+
+
+async def test_what_setup_calls_stale_goes_by_both_clocks():
+    world = World(keys={KEY: "ws_sandbox"}, behaviour=Behaviour(date_ahead_minutes=120))
+    world.add(age_minutes=2)
+    with serve(world) as sandbox:
+        block = ExtendCredentials(base_url=sandbox.url, api_key=KEY)
+        assert (await _stale_now(block, {"max_processing_minutes": 60})).startswith("0 classify runs, of 1 looked at")
+        world.behaviour = Behaviour(heeds_filters=False)
+        world.add(age_minutes=90)
+        said = await _stale_now(block, {"max_processing_minutes": 60, "policy": {"batch_id": "bpr_1"}})
+        assert said.startswith("the sweep would be refused: Extend's listing ignores batch_id")
+
+
+async def test_a_hold_by_another_key_is_told_where_the_policy_is_known():
+    world = World(keys={KEY: "ws_sandbox"})
+    world.add(age_minutes=90, metadata={"ops": {"hold": True}})
+    with serve(world) as sandbox:
+        block = ExtendCredentials(base_url=sandbox.url, api_key=KEY)
+        found = await look_at_extend(block, RunKind.CLASSIFY, StalePolicy())
+        assert found[-1].about == "Holds"
+        held = await look_at_extend(block, RunKind.CLASSIFY, StalePolicy(hold_key="ops.hold"))
+        assert [each.about for each in held] == ["Extend", "Workspace", "Clock"]
+
+
+async def test_without_a_block_and_without_a_key_it_says_which_variable_to_set():
+    [finding] = await look_at_extend(None, RunKind.CLASSIFY)
+    assert finding.verdict is Verdict.MEND
+    assert "EXTEND_API_KEY" in finding.said
+
+
+def test_blocks_differ_by_the_names_of_fields_and_never_by_what_is_in_them():
+    one = ExtendCredentials(api_key=KEY)
+    assert differing_fields(one, ExtendCredentials(api_key=KEY)) == []
+    assert differing_fields(one, ExtendCredentials(api_key="sk_other", region="eu")) == ["api_key", "region"]
+
+
+def test_a_plan_takes_the_names_it_is_given_and_leaves_the_example_of_another_workspace_out():
+    plan = deployment_plan("acme", "documents")
+    assert [each["name"] for each in plan["deployments"]] == ["acme", "acme"]
+    assert {each["work_pool"]["name"] for each in plan["deployments"]} == {"documents"}
+    assert [each["parameters"]["credentials"] for each in plan["deployments"]] == [block_reference("acme")] * 2
+    assert [each["slug"] for each in plan["deployments"][0]["schedules"]] == ["every-15-minutes"]
+    assert "paused" not in json.dumps(plan)
+
+
+def test_what_somebody_has_set_on_a_deployment_is_planned_again_but_for_the_block():
+    theirs = {"credentials": {"$ref": "another"}, "max_processing_minutes": 240, "policy": {"refuse_above": 9}}
+    plan = deployment_plan("acme", "extend", {"cancel-stale-runs": Deployed(theirs, paused=True, scheduled=True)})
+    sweep, by_id = plan["deployments"]
+    assert sweep["parameters"] == theirs | {"credentials": block_reference("acme")}
+    assert sweep["paused"]
+    assert "schedules" not in sweep
+    assert by_id["parameters"] == {"credentials": block_reference("acme")}
+    assert "paused" not in by_id
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["setup", "--bogus"],
+        ["setup", "--name", "Not A Name"],
+        ["setup", "--pool", "a/b"],
+        ["setup", "--pool", ""],
+        ["check", "--kind", "edit"],
+        ["check", "surplus"],
+        ["sandbox", "--behave", "cancel=nope"],
+        ["sandbox", "--trouble", "nonsense"],
+        ["sandbox", "--clock-ahead", "nan"],
+        ["sandbox", "--clock-ahead", "1e12"],
+    ],
+)
+def test_a_command_line_that_is_wrong_ends_with_2(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+
+
+@pytest.mark.parametrize("command", ["setup", "check"])
+def test_help_shows_examples_and_exit_codes(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert not ended.value.code
+    said = capsys.readouterr().out
+    assert f"    prefect-extend-ai {command}" in said
+    assert "Exit codes: 0" in said
+
+
+def test_without_a_prefect_to_talk_to_check_says_how_to_get_one(monkeypatch, capsys):
+    monkeypatch.setenv("EXTEND_API_KEY", KEY)
+    with serve(World(keys={KEY: "ws_sandbox"})) as sandbox:
+        monkeypatch.setenv("EXTEND_BASE_URL", sandbox.url)
+        with pytest.raises(SystemExit) as ended:
+            main(["check"])
+    assert ended.value.code == 1
+    said = capsys.readouterr().out
+    assert "prefect server start" in said
+    assert KEY not in said
+
+
+def test_setup_without_a_key_says_which_variable_to_set(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["setup"])
+    assert ended.value.code == 1
+    assert "EXTEND_API_KEY" in capsys.readouterr().err

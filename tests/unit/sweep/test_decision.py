@@ -1,0 +1,154 @@
+"""What each read of a run means, exhaustively."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from prefect_extend_ai.runs import Run, RunKind
+from prefect_extend_ai.sweep.decision import MAX_POSTS, REFUSAL_READS, Answered, Step, Tried, ended, next_step, went_on
+from prefect_extend_ai.sweep.report import Outcome
+
+STATUSES = [
+    *("PROCESSING", "PENDING", "PROCESSED", "FAILED", "CANCELLED", "CANCELLING", "REJECTED", "NEEDS_REVIEW", "NEW"),
+    None,
+]
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+OLD = (NOW - timedelta(hours=2)).isoformat()
+
+
+def a_run(status="PROCESSING", kind="classify", updated=OLD, **fields):
+    raw = {"id": "clr_1", "status": status, "updatedAt": updated, "createdAt": OLD, "output": None} | fields
+    return Run.from_text(kind, json.dumps(raw), NOW)
+
+
+def every_case():
+    """Every combination of what `next_step` looks at, those that no history leads to included."""
+    triers = [
+        Tried(posts=posts, last=last, may_have_taken=taken, reads_since=reads)
+        for posts in range(MAX_POSTS + 2)
+        for last in (None, *Answered)
+        for taken in {False, posts > 0}
+        for reads in range(REFUSAL_READS + 2)
+    ]
+    runs = [
+        a_run(status, kind, failureReason=why) for status in STATUSES for kind in RunKind for why in (None, "ABORTED")
+    ]
+    return itertools.product(runs, triers, (None, "no longer stale"), (False, True))
+
+
+def test_every_read_and_history_leads_to_a_step_that_keeps_the_promises():
+    seen = 0
+    for run, tried, skip, late in every_case():
+        seen += 1
+        step = next_step(run, tried, skip, late=late)
+        case = f"{run!r} {run.failure_reason} {tried} {skip=} {late=} -> {step}"
+        if step is Step.CANCEL:
+            assert skip is None, case
+            assert not run.is_terminal, case
+            assert tried.posts < MAX_POSTS, case
+            assert not late, case
+            assert tried.last not in (Answered.ACCEPTED, Answered.REFUSED), case
+        if run.is_terminal:
+            aborted = run.status == "FAILED" and run.failure_reason == "ABORTED"
+            ours = tried.posts > 0 and (run.status == "CANCELLED" or aborted)
+            assert (step is Outcome.CANCELLED) == ours, case
+            assert (step is Outcome.ALREADY_CANCELLED) == (run.status == "CANCELLED" and not tried.posts), case
+            assert step in (Outcome.CANCELLED, Outcome.ALREADY_CANCELLED, Outcome.FINISHED_FIRST), case
+        else:
+            assert step not in (Outcome.CANCELLED, Outcome.ALREADY_CANCELLED, Outcome.FINISHED_FIRST), case
+            assert step not in (Outcome.NOT_FOUND, Outcome.WOULD_CANCEL), case
+            # A late read always ends it: every wait has a deadline.
+            assert not (late and isinstance(step, Step)), case
+        if step is Outcome.SPARED:
+            assert skip is not None or went_on(run), case
+            assert not tried.may_have_taken, case
+        if step is Outcome.UNCONFIRMED:
+            assert late, case
+            assert tried.posts, case
+        if step is Outcome.DEFERRED:
+            assert late, case
+            assert not tried.posts, case
+        if step is Outcome.REFUSED:
+            assert tried.posts, case
+            assert not tried.may_have_taken, case
+            assert run.status in run.kind.cancellable, case
+    assert seen > 20_000
+
+
+def test_a_cancel_that_may_have_taken_is_never_given_up_before_the_deadline():
+    for run, tried, skip, late in every_case():
+        if tried.posts and tried.may_have_taken and not run.is_terminal and not late:
+            assert isinstance(next_step(run, tried, skip, late=late), Step)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "ours", "outcome"),
+    [
+        ("CANCELLED", None, True, Outcome.CANCELLED),
+        ("CANCELLED", None, False, Outcome.ALREADY_CANCELLED),
+        ("FAILED", "ABORTED", True, Outcome.CANCELLED),
+        ("FAILED", "ABORTED", False, Outcome.FINISHED_FIRST),
+        ("FAILED", "OCR_ERROR", True, Outcome.FINISHED_FIRST),
+        ("PROCESSED", "ABORTED", True, Outcome.FINISHED_FIRST),
+    ],
+)
+def test_how_a_run_ended_is_told_by_its_status(status, reason, ours, outcome):
+    assert ended(a_run(status, failureReason=reason), ours=ours) is outcome
+
+
+@pytest.mark.parametrize(
+    ("changed", "left", "updated", "kind", "before"),
+    [
+        # (seconds after the check's) last change, the moment our cancel left, and the last change at the end
+        (0, 100, 50, "verify", True),
+        (0, 100, 97.9, "verify", True),
+        (0, 100, 98.5, "verify", False),  # within the clock's grain: ours may have been it
+        (0, 100, 100.2, "verify", False),
+        (0, 100, 0, "verify", False),  # a cancel does not move it: it says nothing
+        (0, None, 50, "verify", False),
+        (None, 100, 50, "verify", False),
+        (0, 100, None, "verify", False),
+        (0, 100, 50, "classify", False),  # only verify's cancel of an ended run is accepted
+    ],
+)
+def test_somebody_elses_cancel_is_told_by_the_runs_own_times(changed, left, updated, kind, before):
+    def moment(seconds):
+        return None if seconds is None else NOW + timedelta(seconds=seconds)
+
+    run = a_run("CANCELLED", kind, updated=None if updated is None else moment(updated).isoformat())
+    tried = Tried(changed_at=moment(changed))
+    tried.accepted("req_1", moment(left))
+    step = next_step(run, tried, None)
+    assert step is (Outcome.ALREADY_CANCELLED if before else Outcome.CANCELLED)
+
+
+def test_only_the_first_cancel_tells_when_ours_left():
+    tried = Tried()
+    tried.sent(Answered.LOST, "none")
+    tried.accepted("req_2", NOW)
+    assert tried.left_at is None
+
+
+@pytest.mark.parametrize("reads", range(REFUSAL_READS + 1))
+def test_a_run_in_review_after_a_refusal_is_spared(reads):
+    run = a_run("NEEDS_REVIEW", "workflow")
+    step = next_step(run, Tried(posts=1, last=Answered.REFUSED, reads_since=reads), "its status is NEEDS_REVIEW")
+    assert step is (Outcome.SPARED if reads >= REFUSAL_READS else Step.WAIT)
+
+
+def test_a_cancel_under_way_after_a_refusal_is_waited_for():
+    run = a_run("CANCELLING")
+    tried = Tried(posts=1, last=Answered.REFUSED, reads_since=REFUSAL_READS)
+    assert next_step(run, tried, "its status is CANCELLING") is Step.WAIT
+    assert next_step(run, tried, "its status is CANCELLING", late=True) is Outcome.UNCONFIRMED
+
+
+def test_a_404_to_a_cancel_is_asked_again():
+    once = Tried(posts=1, last=Answered.MISSING, reads_since=REFUSAL_READS)
+    last = Tried(posts=MAX_POSTS, last=Answered.MISSING, reads_since=REFUSAL_READS)
+    assert next_step(a_run(), once, None) is Step.CANCEL
+    assert next_step(a_run(), last, None) is Outcome.REFUSED
