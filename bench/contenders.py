@@ -24,7 +24,7 @@ from pydantic import SecretStr
 
 from prefect_extend_ai.credentials import API_VERSION, ExtendCredentials
 from prefect_extend_ai.flows import cancel_stale_runs
-from prefect_extend_ai.flows.conducting import concurrency
+from prefect_extend_ai.flows.runner import concurrency
 from prefect_extend_ai.sandbox import API_KEY
 from prefect_extend_ai.sweep.staleness import StalePolicy
 

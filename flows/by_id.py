@@ -4,13 +4,11 @@
 from prefect import flow
 
 from prefect_extend_ai.credentials import ExtendCredentials
-from prefect_extend_ai.errors import ExtendInputError
-from prefect_extend_ai.flows.conducting import Plan, conduct
-from prefect_extend_ai.runs import KindName, RunKind, check_run_id
-from prefect_extend_ai.sweep import Sweep
+from prefect_extend_ai.flows.runner import run_sweep
+from prefect_extend_ai.runs import KindName, RunKind
+from prefect_extend_ai.sweep import NamedRuns
 from prefect_extend_ai.sweep.report import SweepReport
-from prefect_extend_ai.sweep.scan import Target
-from prefect_extend_ai.sweep.staleness import StalePolicy, why_not_at_all
+from prefect_extend_ai.sweep.staleness import StalePolicy
 
 __all__ = ["cancel_runs"]
 
@@ -36,24 +34,6 @@ async def cancel_runs(credentials: ExtendCredentials, run_ids: list[str], kind: 
             key): then its `__cause__` is that error. `.report` has the rest. The flow run ends Failed.
     """
     policy = StalePolicy(max_cancellations=max(len(run_ids), 1))
-    run_ids = [run_id.strip() for run_id in run_ids]
-
-    async def named(_: Sweep, report: SweepReport) -> Plan:
-        return Plan(report, [Target(run_id) for run_id in dict.fromkeys(run_ids)])
-
-    def check_ids() -> None:
-        for run_id in run_ids:
-            if "," in run_id:
-                raise ExtendInputError(f"{run_id[:60]!r} is more than one id: give each as an item of its own")
-            check_run_id(run_id)
-
-    ending: SweepReport = await conduct(
-        credentials,
-        SweepReport(kind=RunKind(kind)),
-        named,
-        check=check_ids,
-        spare=lambda run, _: why_not_at_all(run, policy),
-        policy=policy,
-        rule="named by their ids",
-    )
+    selector = NamedRuns(RunKind(kind), [run_id.strip() for run_id in run_ids], policy)
+    ending: SweepReport = await run_sweep(credentials, selector)
     return ending

@@ -7,20 +7,15 @@ from prefect import flow, runtime
 from pydantic import Field
 
 from prefect_extend_ai.credentials import ExtendCredentials
-from prefect_extend_ai.flows.conducting import Plan, conduct, whole
+from prefect_extend_ai.flows.runner import run_sweep
 from prefect_extend_ai.runs import KindName, RunKind
-from prefect_extend_ai.sweep import Sweep
+from prefect_extend_ai.sweep import StaleRuns
 from prefect_extend_ai.sweep.report import SweepReport
 from prefect_extend_ai.sweep.staleness import (
-    AGE_BANDS,
     DEFAULT_POLICY,
     LONGEST_MINUTES,
     StalePolicy,
-    check_filters,
-    in_words,
-    why_not_stale,
 )
-from prefect_extend_ai.tasks.cancelling import survey_runs
 
 __all__ = ["cancel_stale_runs"]
 
@@ -63,30 +58,6 @@ async def cancel_stale_runs(
         SweepFailed: A run is unconfirmed, refused or in error, or nothing could be done at all (wrong key, API out of
             reach, bad filter): then its `__cause__` is that error. `.report` has the rest. The flow run ends Failed.
     """
-    run_kind = RunKind(kind)
-
-    async def survey(sweep: Sweep, report: SweepReport) -> Plan:
-        found = await survey_runs(whole(sweep), max_processing_minutes, policy)
-        facts = {
-            "looked_at": found.now,
-            "listed": found.listed,
-            "exempt": {why.value: count for why, count in sorted(found.exempt.items())},
-            "ages": {band: found.ages[band] for band in AGE_BANDS if found.listed},
-            "clock_difference_seconds": found.clocks.seconds if found.clocks else None,
-            "clock_suspect": found.clocks.suspect if found.clocks else None,
-            "looks_held": found.looks_held,
-            "refusal": found.refusal,
-            "trouble": f"the listing was not read to its end: {found.unfinished}" if found.unfinished else None,
-        }
-        return Plan(report.model_copy(update=facts), found.stale)
-
-    ending: SweepReport = await conduct(
-        credentials,
-        SweepReport(kind=run_kind, dry_run=dry_run, limit_minutes=max_processing_minutes),
-        survey,
-        check=lambda: check_filters(run_kind, policy),
-        spare=lambda run, listed: why_not_stale(run, listed, max_processing_minutes, policy),
-        policy=policy,
-        rule=in_words(max_processing_minutes, policy),
-    )
+    selector = StaleRuns(RunKind(kind), max_processing_minutes, policy)
+    ending: SweepReport = await run_sweep(credentials, selector, dry_run=dry_run)
     return ending

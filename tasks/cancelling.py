@@ -10,12 +10,11 @@ from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.prefect_io.events import emit_cancelled
 from prefect_extend_ai.prefect_io.journal import prefect_journal
 from prefect_extend_ai.runs import KindName, RunKind, check_run_id
-from prefect_extend_ai.sweep import Sweep
+from prefect_extend_ai.sweep import NamedRuns, Selection, Sweep
 from prefect_extend_ai.sweep.report import Cancellation
-from prefect_extend_ai.sweep.scan import Survey, Target, guarded_survey
-from prefect_extend_ai.sweep.staleness import DEFAULT_POLICY, StalePolicy, why_not_at_all
+from prefect_extend_ai.sweep.scan import Target
 
-__all__ = ["cancel_batch", "cancel_run", "recover_earlier_sweeps", "recover_more", "survey_runs"]
+__all__ = ["cancel_batch", "cancel_run", "recover_earlier_sweeps", "recover_more", "select_runs"]
 
 
 @task(name="cancel-extend-run", task_run_name="cancel {run_id}", cache_policy=NO_CACHE)
@@ -43,7 +42,7 @@ async def cancel_run(
         credentials.get_client() as client,
         prefect_journal(credentials, RunKind(kind), "one run by its id") as journal,
     ):
-        sweep = Sweep(client, journal, spare=lambda run, _: why_not_at_all(run, DEFAULT_POLICY), named=True)
+        sweep = Sweep(client, journal, NamedRuns(RunKind(kind), [run_id]))
         # Prefect may run this a second time: what the first time did is not to be asked for, or told, as another's.
         await sweep.recover(own_runs={run_id})
         (cancellation,) = await sweep.cancel_batch([Target(run_id)])
@@ -71,9 +70,9 @@ async def recover_more(sweep: Sweep, seconds: float) -> list[Cancellation]:
 
 
 @task(name="survey-extend-runs", cache_policy=NO_CACHE)
-async def survey_runs(sweep: Sweep, max_processing_minutes: int, policy: StalePolicy) -> Survey:
+async def select_runs(sweep: Sweep) -> Selection:
     """List everything in progress, sort it into stale and exempt, ask the guards. Raises what `take_survey` raises."""
-    return await guarded_survey(sweep.client, sweep.journal.scope.kind, max_processing_minutes, policy, stop=sweep.stop)
+    return await sweep.select()
 
 
 @task(name="cancel-extend-runs", cache_policy=NO_CACHE)

@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import RecordError
-from prefect_extend_ai.runs import Run
 from prefect_extend_ai.sweep.cancelling import ACCOUNT_ERRORS, Settled, cancel_one
 from prefect_extend_ai.sweep.journal import CancelIntent, Journal
 from prefect_extend_ai.sweep.pending import after_attempt, may_ask, why_deferred, worth_reporting
@@ -24,6 +23,7 @@ from prefect_extend_ai.sweep.recorder import Recorder, Shelf
 from prefect_extend_ai.sweep.recovery import Recovery
 from prefect_extend_ai.sweep.report import Cancellation, OpenElsewhere, Outcome, PendingCancel
 from prefect_extend_ai.sweep.scan import Target
+from prefect_extend_ai.sweep.selectors import Selection, Selector
 from prefect_extend_ai.sweep.stop import Stop
 from prefect_extend_ai.sweep.witness import AccountWitness, ListingWitness
 
@@ -59,38 +59,36 @@ class Sweep:
     Attributes:
         client: an open client.
         journal: where intents and records are kept.
-        spare: says why no cancel may go out for a run as just read, None where one may.
+        selector: which runs the sweep is about, and whether one still has to be cancelled as it was just read.
         stop: once set, no further cancel goes out.
-        named: whether somebody named the runs: then each is asked for, whatever earlier sweeps know of it.
         raises_alarms: whether this sweep alarms a person about what has been pending for long.
         runs_a_record: how many runs share a record.
         concurrency: how many runs are between their check and their cancel at once.
         confirm_seconds: how long to wait for an accepted cancel to take.
-        listing: vouches for the times of runs whose single read tells none; None where no times are asked for.
         clock, sleep, now: the clocks, for tests.
     """
 
     client: ExtendClient
     journal: Journal
-    spare: Callable[[Run, Target], str | None]
+    selector: Selector
     stop: Stop = field(default_factory=Stop)
-    named: bool = False
     raises_alarms: bool = False
     runs_a_record: int = 1
     concurrency: int = 8
     confirm_seconds: float = 60
-    listing: ListingWitness | None = None
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     _slots: asyncio.Semaphore = field(init=False)
     _account: AccountWitness = field(init=False)
+    _listing: ListingWitness | None = field(init=False)
     _recorder: Recorder = field(init=False)
     _recovery: Recovery = field(init=False)
     _asked: dict[str, PendingCancel | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._slots = asyncio.Semaphore(self.concurrency)
+        self._listing = self.selector.witness(self.client)
         self._account = AccountWitness(self.client, self.journal.scope.kind, self.stop)
         self._recorder = Recorder(self.journal, self.stop)
         self._recovery = Recovery(
@@ -103,6 +101,10 @@ class Sweep:
             raises_alarms=self.raises_alarms,
             now=self.now,
         )
+
+    async def select(self) -> Selection:
+        """The runs that this sweep is about. Raises ExtendError where they cannot be found."""
+        return await self.selector.select(self.client, self.stop)
 
     async def recover(self, own_runs: set[str] | None = None) -> list[Cancellation]:
         """Record what has ended of the runs that earlier sweeps left open.
@@ -148,6 +150,8 @@ class Sweep:
 
     def divide(self, targets: Sequence[Target]) -> Division:
         """Tell the runs to cancel from those that an earlier sweep left open and that must wait."""
+        if self.selector.is_named:
+            return Division(list(targets), [], 0)
         to_ask: list[Target] = []
         deferred: list[Cancellation] = []
         set_aside = 0
@@ -173,7 +177,7 @@ class Sweep:
     def _ended_before(self, target: Target) -> Cancellation | None:
         """What to say of a run that ended before: a listing may lag behind, and a person may name it."""
         ended = self._recovery.ended.get(target.run_id)
-        if ended is None or self.named:
+        if ended is None or self.selector.is_named:
             return ended
         return target.cancellation(Outcome.SPARED, ENDED_BEFORE).model_copy(update={"record": ended.record})
 
@@ -226,12 +230,12 @@ class Sweep:
                 self.client,
                 self.journal.scope.kind,
                 target,
-                spare=self.spare,
+                spare=self.selector.recheck,
                 stop=self.stop,
                 slot=self._slot(),
                 confirm_seconds=self.confirm_seconds,
                 account=self._account,
-                listing=self.listing,
+                listing=self._listing,
                 clock=self.clock,
                 sleep=self.sleep,
             )

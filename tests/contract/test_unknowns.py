@@ -26,13 +26,12 @@ from prefect_extend_ai.client.transport import Transport
 from prefect_extend_ai.errors import ExtendAuthError, ExtendPermissionError, ExtendRefusedError
 from prefect_extend_ai.runs import Moment, RunKind
 from prefect_extend_ai.sandbox import API_KEY, WORKSPACE, Behaviour, CancelMode, World, create_app
-from prefect_extend_ai.sweep import Sweep, batches
+from prefect_extend_ai.sweep import StaleRuns, Sweep, batches
 from prefect_extend_ai.sweep.journal import Scope
 from prefect_extend_ai.sweep.report import Outcome, SweepReport
 from prefect_extend_ai.sweep.scan import guarded_survey
-from prefect_extend_ai.sweep.staleness import StalePolicy, why_not_stale
+from prefect_extend_ai.sweep.staleness import StalePolicy
 from prefect_extend_ai.sweep.stop import Stop
-from prefect_extend_ai.sweep.witness import ListingWitness
 
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -150,9 +149,8 @@ class Stage:
             sweep = Sweep(
                 client,
                 self.journal,
-                lambda run, listed: why_not_stale(run, listed, 60, self.policy),
+                StaleRuns(self.kind, 60, self.policy),
                 Stop(self.loop.time),
-                listing=None if self.kind.dated else ListingWitness(client, self.kind, self.policy),
                 clock=self.loop.time,
                 now=self.now,
             )

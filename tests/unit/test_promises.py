@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 
 from prefect_extend_ai.errors import RecordError
 from prefect_extend_ai.runs import RunKind
-from prefect_extend_ai.sweep import Sweep
+from prefect_extend_ai.sweep import StaleRuns, Sweep
 from prefect_extend_ai.sweep.attempt import LAST_READ_SECONDS, TURN_SECONDS
 from prefect_extend_ai.sweep.decision import MAX_POSTS
 from prefect_extend_ai.sweep.recorder import RECORD_PATIENCE
 from prefect_extend_ai.sweep.report import Outcome
 from prefect_extend_ai.sweep.scan import guarded_survey
-from prefect_extend_ai.sweep.staleness import StalePolicy, why_not_stale
+from prefect_extend_ai.sweep.staleness import StalePolicy
 from prefect_extend_ai.sweep.stop import Stop
 
 CONFIRM_SECONDS = 60
@@ -110,7 +110,7 @@ class Schedule:
         engine = Sweep(
             client,
             journal,
-            lambda run, listed: why_not_stale(run, listed, 60, POLICY),
+            StaleRuns(RunKind.CLASSIFY, 60, POLICY),
             stop,
             runs_a_record=50 if drawn.shared else 1,
             confirm_seconds=CONFIRM_SECONDS,

@@ -10,11 +10,30 @@ from uuid import uuid4
 import pytest
 
 from prefect_extend_ai.errors import ExtendAuthError, RecordRefusedError
-from prefect_extend_ai.sweep import Division, Sweep
+from prefect_extend_ai.runs import RunKind
+from prefect_extend_ai.sweep import NamedRuns, StaleRuns, Sweep
 from prefect_extend_ai.sweep.journal import CancelIntent
 from prefect_extend_ai.sweep.report import SweepReport
 from prefect_extend_ai.sweep.scan import Target
 from prefect_extend_ai.sweep.stop import Stop
+
+
+def in_progress(run):
+    return None if run.status == "PROCESSING" else "not in progress"
+
+
+class InProgress(NamedRuns):
+    """Named runs, to be cancelled while they are in progress."""
+
+    def recheck(self, run, target):  # noqa: ARG002
+        return in_progress(run)
+
+
+class StaleInProgress(StaleRuns):
+    """The same for runs that a sweep found, whatever their age."""
+
+    def recheck(self, run, target):  # noqa: ARG002
+        return in_progress(run)
 
 
 class Stage:
@@ -30,7 +49,7 @@ class Stage:
         self.fails, self.down_from, self.sweeps = dict(fails), down_from, 0
         self.begin()
 
-    def begin(self, **options):
+    def begin(self, *, named=False, **options):
         """Another sweep: a process of its own over the same Extend and the same Prefect."""
         self.sweeps += 1
         process = self.doubles.Process(f"sweep-{self.sweeps}", latencies=random.Random(0))
@@ -44,7 +63,7 @@ class Stage:
         self.sweep = Sweep(
             self.client,
             self.journal,
-            lambda run, _: None if run.status == "PROCESSING" else "not in progress",
+            InProgress(RunKind.CLASSIFY, ["clr_1"]) if named else StaleInProgress(RunKind.CLASSIFY, 60),
             Stop(self.loop.time),
             clock=self.loop.time,
             sleep=process.sleep,
@@ -80,7 +99,7 @@ class Stage:
             recovered = await sweep.recover()
             stale = [run for run in self.extend.runs.values() if self.extend.find(run.id) and self.extend.stale(run)]
             targets = [Target(run.id) for run in sorted(stale, key=lambda run: run.id)]
-            parts = Division(targets, [], 0) if sweep.named else sweep.divide(targets)
+            parts = sweep.divide(targets)
             done = [*(await sweep.cancel_batch(parts.to_ask) if parts.to_ask else []), *parts.deferred]
             recovered += await sweep.recover_more(450)
             await sweep.finish()

@@ -1,10 +1,9 @@
-"""What both flows do around their choice of runs: settle, choose, cancel, report, end."""
+"""What both flows do: recover, select, cancel, report, end."""
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from prefect.logging import get_run_logger
@@ -17,16 +16,14 @@ from prefect_extend_ai.flows.retrying import retried
 from prefect_extend_ai.flows.stopping import stopping_gently
 from prefect_extend_ai.prefect_io.events import emit_cancelled, emit_sweep
 from prefect_extend_ai.prefect_io.journal import PrefectJournal, prefect_journal
-from prefect_extend_ai.runs import Run
-from prefect_extend_ai.sweep import Division, Sweep, batches, runs_a_record
+from prefect_extend_ai.sweep import Selection, Selector, Sweep, batches, runs_a_record
 from prefect_extend_ai.sweep.report import Cancellation, Outcome, SweepFailed, SweepRefused, SweepReport
 from prefect_extend_ai.sweep.scan import Target
 from prefect_extend_ai.sweep.staleness import DEFAULT_POLICY, StalePolicy
-from prefect_extend_ai.sweep.witness import ListingWitness
-from prefect_extend_ai.tasks.cancelling import cancel_batch, recover_earlier_sweeps, recover_more
+from prefect_extend_ai.tasks.cancelling import cancel_batch, recover_earlier_sweeps, recover_more, select_runs
 from prefect_extend_ai.tasks.reporting import write_report
 
-__all__ = ["Plan", "conduct", "whole"]
+__all__ = ["run_sweep", "whole"]
 
 BATCHES_AT_ONCE = 4
 """While one batch confirms and records its last runs, the next ones keep the API's limit busy."""
@@ -38,64 +35,36 @@ is what limits a sweep, and gets the events last."""
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The runs that a flow chose, and what its report already knows."""
-
-    report: SweepReport
-    targets: list[Target]
-
-
-async def conduct(
-    credentials: ExtendCredentials,
-    report: SweepReport,
-    choose: Callable[[Sweep, SweepReport], Awaitable[Plan]],
-    *,
-    spare: Callable[[Run, Target], str | None],
-    policy: StalePolicy,
-    rule: str,
-    check: Callable[[], None] = lambda: None,
-) -> Any:
+async def run_sweep(credentials: ExtendCredentials, selector: Selector, *, dry_run: bool = False) -> Any:
     """Run a flow's body and return its end state; typed Any because Prefect hands the caller that state's result.
 
     Args:
         credentials: the account.
-        report: the empty report, which says the kind, the limit and whether this is a dry run.
-        choose: picks the runs.
-        spare: says why no cancel may go out for a run as just read, None where one may.
-        policy: how far the sweep may go.
-        rule: what selects the runs, in words.
-        check: raises ExtendInputError for bad input, before any request.
+        selector: which runs the sweep is about.
+        dry_run: only look.
     """
-    rules = _rules(policy) if report.limit_minutes is not None else []
+    report = SweepReport(kind=selector.kind, dry_run=dry_run, limit_minutes=selector.limit_minutes)
     try:
-        check()
+        selector.validate()
         credentials.ensure_usable()
         report = report.model_copy(update={"workspace_id": credentials.workspace_id})
+        confirm_seconds, minutes = selector.policy.confirm_seconds, selector.policy.max_sweep_minutes
         async with (
             credentials.get_client() as client,
-            prefect_journal(credentials, report.kind, _in_words(rule, rules), policy.confirm_seconds) as journal,
+            prefect_journal(credentials, selector.kind, _in_words(selector), confirm_seconds) as journal,
         ):
             sweep = Sweep(
                 client,
                 journal,
-                spare,
-                named=report.limit_minutes is None,
-                raises_alarms=report.limit_minutes is not None and not report.dry_run,
+                selector,
+                raises_alarms=not (selector.is_named or dry_run),
                 concurrency=concurrency(credentials.requests_per_second),
-                confirm_seconds=policy.confirm_seconds,
-                # Runs that are named are cancelled whatever their age: nobody has to vouch for it.
-                listing=None
-                if report.limit_minutes is None or report.kind.dated
-                else ListingWitness(client, report.kind, policy),
+                confirm_seconds=confirm_seconds,
             )
-            minutes = policy.max_sweep_minutes
             sweep.stop.after(minutes * 60, f"the sweep took longer than {minutes} minutes")
             with stopping_gently(sweep.stop) as stopping, _left_uncollected():
                 events_last = credentials.requests_per_second > FASTEST_PLAN
-                done = await _run(
-                    sweep, journal, report, choose, policy=policy, rule=rule, rules=rules, events_last=events_last
-                )
+                done = await _run(sweep, journal, report, events_last=events_last)
                 # Ended by the signal, a flow run that somebody cancelled would be Crashed first, and raise alarms.
                 stopping.done = stopping.received and await journal.flow_runs.is_being_cancelled(journal.flow_run_id)
                 end = Cancelled(message=done.headline) if stopping.done else _end(done, sweep.stop.error)
@@ -106,55 +75,45 @@ async def conduct(
     return await retried(end)
 
 
-async def _run(
-    sweep: Sweep,
-    journal: PrefectJournal,
-    report: SweepReport,
-    choose: Callable[[Sweep, SweepReport], Awaitable[Plan]],
-    *,
-    policy: StalePolicy,
-    rule: str,
-    rules: Sequence[tuple[str, str]],
-    events_last: bool,
-) -> SweepReport:
+async def _run(sweep: Sweep, journal: PrefectJournal, report: SweepReport, *, events_last: bool) -> SweepReport:
+    policy = sweep.selector.policy
     recovered: list[Cancellation] = []
-    plan = Plan(report, [])
+    selection = Selection([])
     try:
         recovered = await recover_earlier_sweeps(whole(sweep))
-        plan = await choose(sweep, report)
+        selection = await (sweep.select() if sweep.selector.is_named else select_runs(whole(sweep)))
     except ExtendError as error:
         sweep.stop.set("nothing was cancelled, because of an error", error)
-    parts = Division(plan.targets, [], 0) if sweep.named else sweep.divide(plan.targets)
+    report = report.model_copy(update=selection.facts)
+    parts = sweep.divide(selection.targets)
     if parts.set_aside:
-        plan.report.exempt["set_aside"] = parts.set_aside
+        report.exempt["set_aside"] = parts.set_aside
     targets, late = parts.to_ask[: policy.max_cancellations], parts.to_ask[policy.max_cancellations :]
-    if plan.report.refusal is not None:
-        cancellations = _all(plan.targets, Outcome.DEFERRED, "a guard refused the sweep")
+    if report.refusal is not None:
+        cancellations = _all(selection.targets, Outcome.DEFERRED, "a guard refused the sweep")
     else:
         cancellations = (
-            _all(targets, Outcome.WOULD_CANCEL, f"dry run; {rule}")
+            _all(targets, Outcome.WOULD_CANCEL, f"dry run; {sweep.selector.describe()}")
             if report.dry_run
             else await _cancel(sweep, targets, events=not events_last)
         )
-        cancellations += _all(
-            late, Outcome.DEFERRED, f"over the cap of {policy.max_cancellations}; the next sweep goes on"
-        )
-        cancellations += parts.deferred
+        over = f"over the cap of {policy.max_cancellations}; the next sweep goes on"
+        cancellations += [*_all(late, Outcome.DEFERRED, over), *parts.deferred]
     recovered += await _finish(sweep, policy)
     trouble = sweep.stop.error
-    done = plan.report.with_cancellations(cancellations).model_copy(
+    done = report.with_cancellations(cancellations).model_copy(
         update={
             "settled": len(recovered),
             "unrecorded": sweep.unrecorded,
             "pending": sweep.pending,
             "open_elsewhere": sweep.open_elsewhere,
-            "trouble": str(trouble) if trouble else plan.report.trouble,
+            "trouble": str(trouble) if trouble else report.trouble,
         }
     )
     say = get_run_logger().warning if done.needs_attention else get_run_logger().info
     say(done.headline)
     try:
-        await write_report(journal, whole(done), rules)
+        await write_report(journal, whole(done), _rules(sweep.selector))
     except RecordError as error:
         unwritten = f"the report could not be written: {error}"
         done = done.model_copy(update={"trouble": f"{done.trouble}; {unwritten}" if done.trouble else unwritten})
@@ -216,19 +175,19 @@ def _all(targets: list[Target], outcome: Outcome, reason: str) -> list[Cancellat
     return [target.cancellation(outcome, reason) for target in targets]
 
 
-def _rules(policy: StalePolicy) -> list[tuple[str, str]]:
-    """Name and value of each rule that differs from its default, for the report."""
-    fields = StalePolicy.model_fields.items()
+def _rules(selector: Selector) -> list[tuple[str, str]]:
+    """Name and value of each rule that differs from its default, for the report; none where runs are named."""
+    fields = StalePolicy.model_fields.items() if not selector.is_named else ()
     return [
-        (field.title or name, str(getattr(policy, name)))
+        (field.title or name, str(getattr(selector.policy, name)))
         for name, field in fields
-        if getattr(policy, name) != getattr(DEFAULT_POLICY, name)
+        if getattr(selector.policy, name) != getattr(DEFAULT_POLICY, name)
     ]
 
 
-def _in_words(rule: str, rules: Sequence[tuple[str, str]]) -> str:
-    """What selected the runs, for people who find an open note."""
-    return "; ".join([rule, *(f"{name}: {value}" for name, value in rules)])
+def _in_words(selector: Selector) -> str:
+    """What selects the runs, for people who find a pending intent."""
+    return "; ".join([selector.describe(), *(f"{name}: {value}" for name, value in _rules(selector))])
 
 
 def whole(value: T) -> T:

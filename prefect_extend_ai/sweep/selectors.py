@@ -1,0 +1,150 @@
+"""Which runs a sweep is about: those that are stale, or those that somebody named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from prefect_extend_ai.client import ExtendClient
+from prefect_extend_ai.errors import ExtendInputError
+from prefect_extend_ai.runs import Run, RunKind, check_run_id
+from prefect_extend_ai.sweep.policy import DEFAULT_POLICY, StalePolicy
+from prefect_extend_ai.sweep.scan import Target, guarded_survey
+from prefect_extend_ai.sweep.staleness import (
+    AGE_BANDS,
+    check_filters,
+    check_limit,
+    in_words,
+    why_not_at_all,
+    why_not_stale,
+)
+from prefect_extend_ai.sweep.stop import Stop
+from prefect_extend_ai.sweep.witness import ListingWitness
+
+__all__ = ["NamedRuns", "Selection", "Selector", "StaleRuns"]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The runs to cancel, and what the report learns from how they were found.
+
+    Attributes:
+        targets: the runs, oldest first.
+        facts: values of `SweepReport` fields, by name.
+    """
+
+    targets: list[Target]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Selector(Protocol):
+    """Selects the runs of a sweep, and says for each whether it still has to be cancelled right before its cancel."""
+
+    @property
+    def kind(self) -> RunKind:
+        """The kind of run."""
+
+    @property
+    def policy(self) -> StalePolicy:
+        """The rules."""
+
+    @property
+    def is_named(self) -> bool:
+        """Whether somebody named the runs: then each is asked for, whatever earlier sweeps know of it."""
+
+    @property
+    def limit_minutes(self) -> int | None:
+        """The limit by which runs are stale; None where they are named."""
+
+    def validate(self) -> None:
+        """Raise ExtendInputError for bad input; nothing is sent."""
+
+    def describe(self) -> str:
+        """What selects the runs, for people."""
+
+    async def select(self, client: ExtendClient, stop: Stop) -> Selection:
+        """The runs. Raises ExtendError where they cannot be found."""
+
+    def recheck(self, run: Run, target: Target) -> str | None:
+        """Why a run must not be cancelled as it was just read; None where it must still be."""
+
+    def witness(self, client: ExtendClient) -> ListingWitness | None:
+        """Who vouches for the age of runs whose single read tells no times; None where no age is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class StaleRuns:
+    """Runs of a kind that have been in progress for too long: a `Selector`."""
+
+    kind: RunKind
+    limit_minutes: int
+    policy: StalePolicy = DEFAULT_POLICY
+    is_named: bool = field(default=False, init=False)
+
+    def validate(self) -> None:
+        """Raise ExtendInputError for a limit that is none, or a filter that this kind cannot be listed by."""
+        check_limit(self.limit_minutes)
+        check_filters(self.kind, self.policy)
+
+    def describe(self) -> str:
+        """The limit, in words."""
+        return in_words(self.limit_minutes, self.policy)
+
+    async def select(self, client: ExtendClient, stop: Stop) -> Selection:
+        """List what is in progress, and ask the guards."""
+        found = await guarded_survey(client, self.kind, self.limit_minutes, self.policy, stop=stop)
+        facts = {
+            "looked_at": found.now,
+            "listed": found.listed,
+            "exempt": {why.value: count for why, count in sorted(found.exempt.items())},
+            "ages": {band: found.ages[band] for band in AGE_BANDS if found.listed},
+            "clock_difference_seconds": found.clocks.seconds if found.clocks else None,
+            "clock_suspect": found.clocks.suspect if found.clocks else None,
+            "looks_held": found.looks_held,
+            "refusal": found.refusal,
+            "trouble": f"the listing was not read to its end: {found.unfinished}" if found.unfinished else None,
+        }
+        return Selection(found.stale, facts)
+
+    def recheck(self, run: Run, target: Target) -> str | None:
+        """Why the run is no longer stale, is held, or is excepted."""
+        return why_not_stale(run, target, self.limit_minutes, self.policy)
+
+    def witness(self, client: ExtendClient) -> ListingWitness | None:
+        """The listing, for kinds whose single read tells no times."""
+        return None if self.kind.dated else ListingWitness(client, self.kind, self.policy)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedRuns:
+    """Runs that somebody named by their ids, whatever their age: a `Selector`."""
+
+    kind: RunKind
+    run_ids: Sequence[str]
+    policy: StalePolicy = DEFAULT_POLICY
+    is_named: bool = field(default=True, init=False)
+    limit_minutes: int | None = field(default=None, init=False)
+
+    def validate(self) -> None:
+        """Raise ExtendInputError for an id that is none."""
+        for run_id in self.run_ids:
+            if "," in run_id:
+                raise ExtendInputError(f"{run_id[:60]!r} is more than one id: give each as an item of its own")
+            check_run_id(run_id)
+
+    def describe(self) -> str:
+        """That they are named."""
+        return "named by their ids"
+
+    async def select(self, client: ExtendClient, stop: Stop) -> Selection:  # noqa: ARG002  # nothing is looked up
+        """The runs, each once."""
+        return Selection([Target(run_id) for run_id in dict.fromkeys(self.run_ids)])
+
+    def recheck(self, run: Run, target: Target) -> str | None:  # noqa: ARG002  # whatever its age
+        """Why the run cannot be cancelled at all, is held, or is excepted."""
+        return why_not_at_all(run, self.policy)
+
+    def witness(self, client: ExtendClient) -> ListingWitness | None:  # noqa: ARG002  # no age is asked for
+        """Nobody: no age is asked for."""
+        return None
