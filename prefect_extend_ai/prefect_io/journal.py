@@ -8,7 +8,6 @@ pending.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -17,33 +16,24 @@ from uuid import UUID, uuid4
 
 from prefect import runtime
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterKey,
-    ArtifactFilterType,
-)
 from prefect.client.schemas.objects import Artifact
-from prefect.client.schemas.sorting import ArtifactSort
 
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import RecordError
 from prefect_extend_ai.prefect_io.artifacts import ArtifactStore
 from prefect_extend_ai.prefect_io.flow_runs import FlowRuns
-from prefect_extend_ai.prefect_io.links import url_for
+from prefect_extend_ai.prefect_io.intents import age, read_pending, recently_recorded, write_completed, write_pending
 from prefect_extend_ai.prefect_io.liveness import HOST, sweep_is_alive, sweep_lock
 from prefect_extend_ai.prefect_io.records import find_records, write_record
 from prefect_extend_ai.prefect_io.resends import ask_again_soon, note_response, note_send
-from prefect_extend_ai.rendering import escape, link
 from prefect_extend_ai.runs import Run, RunKind
 from prefect_extend_ai.sweep.journal import CancelIntent, Recorded, Scope
 from prefect_extend_ai.sweep.report import Cancellation, PendingCancel
 
-__all__ = ["PrefectJournal", "pending_intents", "prefect_journal"]
+__all__ = ["PrefectJournal", "prefect_journal"]
 
 logger = logging.getLogger(__name__)
 
-RECORDED_META = "extend_recorded"
-"""Metadata: the runs whose final object a completed intent has recorded."""
 BATCH_LASTS = timedelta(minutes=10)
 """How long the runs of one intent are at work at most, beside the time to confirm a cancel."""
 
@@ -134,7 +124,7 @@ class PrefectJournal:
         )
         _at_work.add(intent.id)
         self._logged.add(intent.id)
-        await self._write_pending(intent)
+        self._artifacts[intent.id] = await write_pending(self.store, intent)
         return intent
 
     async def contested(self, intent: CancelIntent) -> set[str]:
@@ -143,10 +133,10 @@ class PrefectJournal:
         theirs: set[str] = set()
         own = self._artifacts[intent.id]
         found = await self._all_pending()
-        age = next((_age(artifact) for artifact, _ in found if artifact.id == own), None)
+        ours = next((age(artifact) for artifact, _ in found if artifact.id == own), None)
         for artifact, other in found:
             overlap = mine.intersection(other.run_ids)
-            if other.id != intent.id and overlap and (age is None or _age(artifact) < age):
+            if other.id != intent.id and overlap and (ours is None or age(artifact) < ours):
                 theirs |= overlap if await self._is_at_work(other) else set()
         return theirs
 
@@ -164,14 +154,8 @@ class PrefectJournal:
 
     async def recorded_elsewhere(self, intent: CancelIntent) -> set[str]:
         """Those of its runs that another sweep has recorded within the last hour."""
-        since = datetime.now(UTC) - RECENT
         found = {run_id for _, other in await self._all_pending() for run_id in other.recorded}
-        completed = ArtifactFilter(key=_keys(self.scope.kind), type=ArtifactFilterType(any_=["markdown"]))
-        async for artifact in self.store.read(completed, sort=ArtifactSort.CREATED_DESC):
-            if artifact.created is None or artifact.created < since:
-                break
-            with contextlib.suppress(ValueError):
-                found.update(json.loads((artifact.metadata_ or {}).get(RECORDED_META, "[]")))
+        found |= await recently_recorded(self.store, self.scope.kind, datetime.now(UTC) - RECENT)
         return found.intersection(intent.run_ids)
 
     async def recorded_earlier(self) -> dict[str, Recorded]:
@@ -193,17 +177,9 @@ class PrefectJournal:
         narrowed = intent.narrowed(still_open, recorded, looked_at)
         before = self._artifacts.get(intent.id)
         if still_open:
-            await self._write_pending(narrowed)
+            self._artifacts[intent.id] = await write_pending(self.store, narrowed)
         else:
-            await self.store.write(
-                key=_key(intent.scope),
-                type="markdown",
-                description="Completed: the final object of each of these runs is recorded, or none was cancelled.",
-                data=_completed_page(intent),
-                metadata_={RECORDED_META: json.dumps(narrowed.recorded)},
-                flow_run_id=intent.flow_run_id,
-                task_run_id=intent.task_run_id,
-            )
+            await write_completed(self.store, intent, narrowed.recorded)
             self._artifacts.pop(intent.id, None)
         _at_work.discard(intent.id)
         if before is not None:
@@ -218,7 +194,7 @@ class PrefectJournal:
     async def pending(self) -> list[CancelIntent]:
         """Pending intents of this kind, oldest first, whatever their scope; none of a sweep that may be at work."""
         intents: dict[UUID, CancelIntent] = {}
-        for artifact, intent in sorted(await self._all_pending(), key=lambda found: _age(found[0])):
+        for artifact, intent in sorted(await self._all_pending(), key=lambda found: age(found[0])):
             if not await self._is_at_work(intent):
                 if intent.id in intents:
                     # Both versions are there where a process died between writing the narrower and deleting the wider.
@@ -261,53 +237,4 @@ class PrefectJournal:
         return datetime.now(UTC) < intent.lasts_until() and not await self.flow_runs.has_ended(intent.flow_run_id)
 
     async def _all_pending(self) -> list[tuple[Artifact, CancelIntent]]:
-        return await _read_pending(self.store, _keys(self.scope.kind))
-
-    async def _write_pending(self, intent: CancelIntent) -> None:
-        artifact = await self.store.write(
-            key=_key(intent.scope),
-            type="json",
-            description="Write-ahead: these runs are about to be cancelled. The next sweep recovers what is left open.",
-            data=intent.model_dump(mode="json"),
-            flow_run_id=intent.flow_run_id,
-            task_run_id=intent.task_run_id,
-        )
-        self._artifacts[intent.id] = artifact.id
-
-
-async def pending_intents(client: PrefectClient) -> list[CancelIntent]:
-    """Every cancel intent that is pending in this Prefect, of whatever kind and scope. Raises RecordError."""
-    found = await _read_pending(ArtifactStore(client), _keys())
-    return list({intent.id: intent for _, intent in sorted(found, key=lambda each: _age(each[0]))}.values())
-
-
-async def _read_pending(store: ArtifactStore, keys: ArtifactFilterKey) -> list[tuple[Artifact, CancelIntent]]:
-    found: list[tuple[Artifact, CancelIntent]] = []
-    async for artifact in store.read(ArtifactFilter(key=keys, type=ArtifactFilterType(any_=["json"]))):
-        try:
-            data = artifact.data
-            found.append((artifact, CancelIntent.model_validate(json.loads(data) if isinstance(data, str) else data)))
-        except ValueError:
-            logger.warning("Artifact %s has the key of a cancel intent but is none; it is left alone.", artifact.id)
-    return found
-
-
-def _keys(kind: RunKind | None = None) -> ArtifactFilterKey:
-    return ArtifactFilterKey(like_=f"extend-write-ahead-{kind or ''}%")
-
-
-def _key(scope: Scope) -> str:
-    return f"extend-write-ahead-{scope.slug}"
-
-
-def _age(artifact: Artifact) -> tuple[str, str]:
-    """By what artifacts are older than others: Prefect's own clock, and their ids where that says the same."""
-    return str(artifact.created), str(artifact.id)
-
-
-def _completed_page(intent: CancelIntent) -> str:
-    sweep = link("a sweep", url_for("flow-run", obj_id=intent.flow_run_id)) if intent.flow_run_id else "a task"
-    rule = f" ({escape(intent.rule)})" if intent.rule else ""
-    logged = f"Logged at {intent.opened_at:%Y-%m-%d %H:%M:%S} UTC by {sweep}{rule}. None of them is open any more."
-    runs = "\n".join(f"- {escape(run_id)}" for run_id in intent.run_ids)
-    return f"## Completed: {len(intent.run_ids)} {intent.scope.kind} runs\n\n{logged}\n\n{runs}\n"
+        return await read_pending(self.store, self.scope.kind)

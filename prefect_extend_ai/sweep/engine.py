@@ -17,8 +17,10 @@ from datetime import UTC, datetime
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import RecordError
 from prefect_extend_ai.sweep.cancelling import ACCOUNT_ERRORS, Settled, cancel_one
+from prefect_extend_ai.sweep.division import Division, divide
 from prefect_extend_ai.sweep.journal import CancelIntent, Journal
-from prefect_extend_ai.sweep.pending import after_attempt, may_ask, why_deferred, worth_reporting
+from prefect_extend_ai.sweep.open_runs import OpenRuns
+from prefect_extend_ai.sweep.pending import after_attempt, worth_reporting
 from prefect_extend_ai.sweep.recorder import Recorder, Shelf
 from prefect_extend_ai.sweep.recovery import Recovery
 from prefect_extend_ai.sweep.report import Cancellation, OpenElsewhere, Outcome, PendingCancel
@@ -27,29 +29,13 @@ from prefect_extend_ai.sweep.selectors import Selection, Selector
 from prefect_extend_ai.sweep.stop import Stop
 from prefect_extend_ai.sweep.witness import AccountWitness, ListingWitness
 
-__all__ = ["Division", "Sweep"]
+__all__ = ["Sweep"]
 
 logger = logging.getLogger(__name__)
 
 HANDLED = "another sweep is handling it"
 ENDED_BEFORE = "it had ended, and was recorded as this sweep began"
 RECORDED_ELSEWHERE = "another sweep has cancelled or found it, and recorded it, at the same time"
-NOT_READ = "an earlier sweep left it open, and it is read again after this sweep's cancels"
-
-
-@dataclass(frozen=True, slots=True)
-class Division:
-    """Stale runs by what this sweep does about them.
-
-    Attributes:
-        to_ask: the runs to cancel.
-        deferred: runs that an earlier sweep left open, and that are not asked for in this one.
-        set_aside: how many are asked for no more.
-    """
-
-    to_ask: list[Target]
-    deferred: list[Cancellation]
-    set_aside: int
 
 
 @dataclass(slots=True)
@@ -91,16 +77,16 @@ class Sweep:
         self._listing = self.selector.witness(self.client)
         self._account = AccountWitness(self.client, self.journal.scope.kind, self.stop)
         self._recorder = Recorder(self.journal, self.stop)
-        self._recovery = Recovery(
+        runs = OpenRuns(
             self.client,
             self.journal,
-            self._recorder,
             self.stop,
             self._slot,
             self._account,
             raises_alarms=self.raises_alarms,
             now=self.now,
         )
+        self._recovery = Recovery(runs, self._recorder)
 
     async def select(self) -> Selection:
         """The runs that this sweep is about. Raises ExtendError where they cannot be found."""
@@ -152,20 +138,8 @@ class Sweep:
         """Tell the runs to cancel from those that an earlier sweep left open and that must wait."""
         if self.selector.is_named:
             return Division(list(targets), [], 0)
-        to_ask: list[Target] = []
-        deferred: list[Cancellation] = []
-        set_aside = 0
-        for target in targets:
-            known = self._recovery.pending.get(target.run_id)
-            unread = target.run_id in self._recovery.unread
-            if known is None or target.run_id in self._recovery.ended or (may_ask(known) and not unread):
-                to_ask.append(target)
-            elif known.set_aside and not known.is_news:
-                set_aside += 1
-            else:
-                never_read = unread and known.outcome is None
-                deferred.append(target.cancellation(Outcome.DEFERRED, NOT_READ if never_read else why_deferred(known)))
-        return Division(to_ask, deferred, set_aside)
+        open_ = {run_id: each for run_id, each in self._recovery.pending.items() if run_id not in self._recovery.ended}
+        return divide(targets, open_, self._recovery.runs.unread)
 
     async def cancel_batch(self, targets: Sequence[Target]) -> list[Cancellation]:
         """Cancel these runs and record how each ended; never raises for what happens to one of them."""

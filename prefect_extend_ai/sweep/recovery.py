@@ -5,23 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
-from prefect_extend_ai.client import ExtendClient
-from prefect_extend_ai.errors import ExtendError, ExtendNotFoundError, ExtendPermissionError
-from prefect_extend_ai.runs import Run
-from prefect_extend_ai.sweep.cancelling import ACCOUNT_ERRORS, Settled
+from prefect_extend_ai.sweep.cancelling import Settled
 from prefect_extend_ai.sweep.journal import CancelIntent, Journal
+from prefect_extend_ai.sweep.open_runs import OpenRuns
 from prefect_extend_ai.sweep.pending import at_sweep
 from prefect_extend_ai.sweep.recorder import Recorder, Shelf
-from prefect_extend_ai.sweep.recovered import how_it_ended, known_of, recorded_before, unrecorded
-from prefect_extend_ai.sweep.report import Cancellation, OpenElsewhere, Outcome, PendingCancel
-from prefect_extend_ai.sweep.stop import GivenUp, Stop, unless
-from prefect_extend_ai.sweep.witness import AccountWitness
+from prefect_extend_ai.sweep.recovered import known_of, recorded_before, unrecorded
+from prefect_extend_ai.sweep.report import Cancellation, OpenElsewhere, PendingCancel
 
 __all__ = ["FIRST_RUNS", "Recovery"]
 
@@ -39,48 +34,32 @@ CHUNK_BYTES = 16_000_000
 RECORD_TOGETHER = 50
 """Runs that share a record, where an intent left more than so many to be recorded."""
 
-PROBES = 3
-"""How many runs of another scope's intent are tried before it is taken to be another account's."""
-
-MISSING_PATIENCE = timedelta(days=30)
-"""For how long a run that is not found keeps its intent open: without a workspace in the credentials, an intent may be
-another workspace's, whose own sweep will find the run."""
-
 
 @dataclass(slots=True)
 class Recovery:
     """What one sweep does about the intents that earlier ones left open.
 
     Attributes:
-        client: an open client.
-        journal: where intents and records are kept.
-        recorder: writes them.
-        stop: once set, no further run is read.
-        slot: held while a run is read.
-        account: tells an error of one run from one of the whole account.
-        raises_alarms: whether this sweep alarms a person about what has been pending for long.
-        now: gives the time, for how long something has been pending.
+        runs: reads what is open.
+        recorder: writes records and intents.
         pending: what is known of every run that is still open, as this sweep found it.
-        unread: open runs that this sweep could not read, or has not read yet.
         ended: open runs that had ended, and are recorded: how, and where.
         elsewhere: intents that this account cannot read.
     """
 
-    client: ExtendClient
-    journal: Journal
+    runs: OpenRuns
     recorder: Recorder
-    stop: Stop
-    slot: Callable[[], AbstractAsyncContextManager[object]]
-    account: AccountWitness
-    raises_alarms: bool = True
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
     pending: dict[str, PendingCancel] = field(default_factory=dict)
-    unread: set[str] = field(default_factory=set)
     ended: dict[str, Cancellation] = field(default_factory=dict)
     elsewhere: list[CancelIntent] = field(default_factory=list)
     _left: dict[UUID, CancelIntent] = field(default_factory=dict)
     _later: list[CancelIntent] = field(default_factory=list)
     _adopting: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def journal(self) -> Journal:
+        """Where intents and records are kept."""
+        return self.recorder.journal
 
     async def begin(self, own_runs: set[str] | None = None) -> list[Cancellation]:
         """Read the newest open runs, and record what has ended of them.
@@ -105,7 +84,7 @@ class Recovery:
                 self._later.append(intent)
             claimed.update(once)
         for intent in self._later:
-            self.unread.update(intent.run_ids)
+            self.runs.unread.update(intent.run_ids)
             self.pending |= {run_id: known_of(intent, run_id) for run_id in intent.run_ids}
         return [each for intent in first for each in await self._recover(intent)]
 
@@ -142,9 +121,9 @@ class Recovery:
         deadline = loop.time() + seconds
         found: list[Cancellation] = []
         for intent in sorted(self._later, key=lambda each: each.looked_at or each.opened_at):
-            if loop.time() >= deadline or self.stop.reason is not None:
+            if loop.time() >= deadline or self.runs.stop.reason is not None:
                 break
-            self.unread.difference_update(intent.run_ids)
+            self.runs.unread.difference_update(intent.run_ids)
             found += await self._recover(intent, tell_when=True)
         return found
 
@@ -179,42 +158,30 @@ class Recovery:
         recorded = {run_id: found[run_id] for run_id in intent.run_ids if run_id in found}
         self.ended |= {run_id: recorded_before(run_id, where) for run_id, where in recorded.items()}
         missing = [run_id for run_id in intent.run_ids if run_id not in recorded]
-        if missing and intent.scope != self.journal.scope and not await self._is_ours(missing):
+        if missing and intent.scope != self.journal.scope and not await self.runs.are_ours(missing):
             self.elsewhere.append(intent)
             return []
         recovered: list[Cancellation] = []
         open_: list[str] = []
         left = intent
-        while missing and self.stop.reason is None:
+        while missing and self.runs.stop.reason is None:
             ended, kept, missing = await self._read_chunk(intent, missing)
             open_ += kept
             if ended:
                 done, left = await self._record(intent, ended, [*open_, *missing])
                 recovered += done
-        self._raise_account_error()
+        self.runs.raise_account_error()
         for run_id in missing:
-            self.pending[run_id] = at_sweep(known_of(intent, run_id), self.now(), None, alarm=False)
-        self.unread.update(missing)
+            self.pending[run_id] = at_sweep(known_of(intent, run_id), self.runs.now(), None, alarm=False)
+        self.runs.unread.update(missing)
         open_ += missing
         if set(open_) != set(left.run_ids):
             await self._keep(intent, open_)
         elif open_:
             self._left[intent.id] = left
             if tell_when:
-                await self._keep(intent, open_, looked_at=self.now())
+                await self._keep(intent, open_, looked_at=self.runs.now())
         return recovered
-
-    async def _is_ours(self, run_ids: Sequence[str]) -> bool:
-        """Whether this account can read an intent that was logged under another address or workspace."""
-        for run_id in run_ids[:PROBES]:
-            try:
-                await self._get(run_id)
-            except (ExtendNotFoundError, ExtendPermissionError):
-                continue
-            except (ExtendError, GivenUp):
-                return False
-            return True
-        return False
 
     async def _read_chunk(
         self, intent: CancelIntent, missing: Sequence[str]
@@ -223,11 +190,11 @@ class Recovery:
         ended: list[Settled] = []
         kept: list[str] = []
         size, place = 0, 0
-        while place < min(CHUNK, len(missing)) and size < CHUNK_BYTES and self.stop.reason is None:
+        while place < min(CHUNK, len(missing)) and size < CHUNK_BYTES and self.runs.stop.reason is None:
             some = missing[place : place + 10]
             place += len(some)
             for run_id, found in zip(
-                some, await asyncio.gather(*(self._read(intent, each) for each in some)), strict=True
+                some, await asyncio.gather(*(self.runs.read(intent, each) for each in some)), strict=True
             ):
                 if isinstance(found, Settled):
                     ended.append(found)
@@ -262,47 +229,11 @@ class Recovery:
         }
         for run_id, pending in left_out.items():
             if known_of(intent, run_id).outcome is not None:
-                self.pending[run_id] = at_sweep(pending, self.now(), pending.status, alarm=self.raises_alarms)
+                self.pending[run_id] = at_sweep(pending, self.runs.now(), pending.status, alarm=self.runs.raises_alarms)
         await self.recorder.complete(own, left_out, shelf.records)
         if left_out:
             self._left[own.id] = own.narrowed(left_out, shelf.records)
         return done, left
-
-    async def _read(self, intent: CancelIntent, run_id: str) -> Settled | PendingCancel | None:
-        """How a run of an open intent ended; what is known of it where it has not; None where it is gone for good."""
-        before = known_of(intent, run_id)
-        now = self.now()
-        try:
-            run = await self._get(run_id)
-        except ExtendNotFoundError:
-            gone = before.model_copy(update={"outcome": before.outcome or Outcome.NOT_FOUND})
-            return None if now - intent.opened_at > MISSING_PATIENCE else at_sweep(gone, now, None, alarm=False)
-        except GivenUp:
-            pass
-        except ExtendError as error:
-            if isinstance(error, ACCOUNT_ERRORS):
-                await self.account.is_to_blame(error)
-            logger.warning("Run %s of an earlier sweep could not be read, and stays open: %s", run_id, error)
-        else:
-            if run.is_terminal:
-                return Settled(how_it_ended(run, before), run.without_document())
-            found = at_sweep(before, now, run.status, alarm=self.raises_alarms)
-            # What an earlier attempt of this very flow run left, nobody has heard of: Prefect tried it again instead.
-            is_news = found.is_news or (self.raises_alarms and self.journal.owns(intent))
-            return found.model_copy(update={"is_news": is_news})
-        self.unread.add(run_id)
-        return at_sweep(before, now, None, alarm=self.raises_alarms and self.stop.reason is None)
-
-    async def _get(self, run_id: str) -> Run:
-        async with self.slot():
-            if self.stop.reason is not None:
-                raise GivenUp
-            reading = self.client.get_run(run_id, self.journal.scope.kind)
-            return await unless(lambda: self.stop.reason is not None, reading)
-
-    def _raise_account_error(self) -> None:
-        if isinstance(self.stop.error, ACCOUNT_ERRORS):
-            raise self.stop.error
 
     async def _keep(
         self, intent: CancelIntent, run_ids: Iterable[str], looked_at: datetime | None = None

@@ -1,0 +1,105 @@
+"""Cancel intents as artifacts: one version of type json while one is pending, one of markdown once it is completed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, ArtifactFilterType
+from prefect.client.schemas.objects import Artifact
+from prefect.client.schemas.sorting import ArtifactSort
+
+from prefect_extend_ai.prefect_io.artifacts import ArtifactStore
+from prefect_extend_ai.prefect_io.links import url_for
+from prefect_extend_ai.rendering import escape, link
+from prefect_extend_ai.runs import RunKind
+from prefect_extend_ai.sweep.journal import CancelIntent, Scope
+
+__all__ = ["age", "pending_intents", "read_pending", "recently_recorded", "write_completed", "write_pending"]
+
+logger = logging.getLogger(__name__)
+
+RECORDED_META = "extend_recorded"
+"""Metadata: the runs whose final object a completed intent has recorded."""
+
+
+async def pending_intents(client: PrefectClient) -> list[CancelIntent]:
+    """Every cancel intent that is pending in this Prefect, of whatever kind and scope. Raises RecordError."""
+    found = await read_pending(ArtifactStore(client))
+    return list({intent.id: intent for _, intent in sorted(found, key=lambda each: age(each[0]))}.values())
+
+
+async def read_pending(store: ArtifactStore, kind: RunKind | None = None) -> list[tuple[Artifact, CancelIntent]]:
+    """Every pending intent of a kind, or of all, with its artifact. Raises RecordError."""
+    found: list[tuple[Artifact, CancelIntent]] = []
+    async for artifact in store.read(ArtifactFilter(key=_keys(kind), type=ArtifactFilterType(any_=["json"]))):
+        try:
+            data = artifact.data
+            found.append((artifact, CancelIntent.model_validate(json.loads(data) if isinstance(data, str) else data)))
+        except ValueError:
+            logger.warning("Artifact %s has the key of a cancel intent but is none; it is left alone.", artifact.id)
+    return found
+
+
+async def recently_recorded(store: ArtifactStore, kind: RunKind, since: datetime) -> set[str]:
+    """Runs of a kind that intents completed since then have recorded. Raises RecordError."""
+    found: set[str] = set()
+    completed = ArtifactFilter(key=_keys(kind), type=ArtifactFilterType(any_=["markdown"]))
+    async for artifact in store.read(completed, sort=ArtifactSort.CREATED_DESC):
+        if artifact.created is None or artifact.created < since:
+            break
+        with contextlib.suppress(ValueError):
+            found.update(json.loads((artifact.metadata_ or {}).get(RECORDED_META, "[]")))
+    return found
+
+
+async def write_pending(store: ArtifactStore, intent: CancelIntent) -> UUID:
+    """Write an intent that is pending; its artifact's id. Raises RecordError."""
+    artifact = await store.write(
+        key=_key(intent.scope),
+        type="json",
+        description="Write-ahead: these runs are about to be cancelled. The next sweep recovers what is left open.",
+        data=intent.model_dump(mode="json"),
+        flow_run_id=intent.flow_run_id,
+        task_run_id=intent.task_run_id,
+    )
+    return artifact.id
+
+
+async def write_completed(store: ArtifactStore, intent: CancelIntent, recorded: Sequence[str]) -> None:
+    """Write that nothing of an intent is open any more. Raises RecordError."""
+    await store.write(
+        key=_key(intent.scope),
+        type="markdown",
+        description="Completed: the final object of each of these runs is recorded, or none was cancelled.",
+        data=_completed_page(intent),
+        metadata_={RECORDED_META: json.dumps(recorded)},
+        flow_run_id=intent.flow_run_id,
+        task_run_id=intent.task_run_id,
+    )
+
+
+def _keys(kind: RunKind | None = None) -> ArtifactFilterKey:
+    return ArtifactFilterKey(like_=f"extend-write-ahead-{kind or ''}%")
+
+
+def _key(scope: Scope) -> str:
+    return f"extend-write-ahead-{scope.slug}"
+
+
+def age(artifact: Artifact) -> tuple[str, str]:
+    """By what artifacts are older than others: Prefect's own clock, and their ids where that says the same."""
+    return str(artifact.created), str(artifact.id)
+
+
+def _completed_page(intent: CancelIntent) -> str:
+    sweep = link("a sweep", url_for("flow-run", obj_id=intent.flow_run_id)) if intent.flow_run_id else "a task"
+    rule = f" ({escape(intent.rule)})" if intent.rule else ""
+    logged = f"Logged at {intent.opened_at:%Y-%m-%d %H:%M:%S} UTC by {sweep}{rule}. None of them is open any more."
+    runs = "\n".join(f"- {escape(run_id)}" for run_id in intent.run_ids)
+    return f"## Completed: {len(intent.run_ids)} {intent.scope.kind} runs\n\n{logged}\n\n{runs}\n"

@@ -1,0 +1,105 @@
+"""Read again what an earlier sweep left open."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from prefect_extend_ai.client import ExtendClient
+from prefect_extend_ai.errors import ExtendError, ExtendNotFoundError, ExtendPermissionError
+from prefect_extend_ai.runs import Run
+from prefect_extend_ai.sweep.cancelling import ACCOUNT_ERRORS, Settled
+from prefect_extend_ai.sweep.journal import CancelIntent, Journal
+from prefect_extend_ai.sweep.pending import at_sweep
+from prefect_extend_ai.sweep.recovered import how_it_ended, known_of
+from prefect_extend_ai.sweep.report import Outcome, PendingCancel
+from prefect_extend_ai.sweep.stop import GivenUp, Stop, unless
+from prefect_extend_ai.sweep.witness import AccountWitness
+
+__all__ = ["OpenRuns"]
+
+logger = logging.getLogger(__name__)
+
+PROBES = 3
+"""How many runs of another scope's intent are tried before it is taken to be another account's."""
+
+MISSING_PATIENCE = timedelta(days=30)
+"""For how long a run that is not found keeps its intent open: without a workspace in the credentials, an intent may be
+another workspace's, whose own sweep will find the run."""
+
+
+@dataclass(slots=True)
+class OpenRuns:
+    """Reads the runs of cancel intents that earlier sweeps left open.
+
+    Attributes:
+        client: an open client.
+        journal: where the intents are kept.
+        stop: once set, no further run is read.
+        slot: held while a run is read.
+        account: tells an error of one run from one of the whole account.
+        raises_alarms: whether this sweep alarms a person about what has been pending for long.
+        now: gives the time, for how long something has been pending.
+        unread: open runs that this sweep could not read, or has not read yet.
+    """
+
+    client: ExtendClient
+    journal: Journal
+    stop: Stop
+    slot: Callable[[], AbstractAsyncContextManager[object]]
+    account: AccountWitness
+    raises_alarms: bool = True
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    unread: set[str] = field(default_factory=set)
+
+    async def are_ours(self, run_ids: Sequence[str]) -> bool:
+        """Whether this account can read an intent that was logged under another address or workspace."""
+        for run_id in run_ids[:PROBES]:
+            try:
+                await self._get(run_id)
+            except (ExtendNotFoundError, ExtendPermissionError):
+                continue
+            except (ExtendError, GivenUp):
+                return False
+            return True
+        return False
+
+    async def read(self, intent: CancelIntent, run_id: str) -> Settled | PendingCancel | None:
+        """How a run of an open intent ended; what is known of it where it has not; None where it is gone for good."""
+        before = known_of(intent, run_id)
+        now = self.now()
+        try:
+            run = await self._get(run_id)
+        except ExtendNotFoundError:
+            gone = before.model_copy(update={"outcome": before.outcome or Outcome.NOT_FOUND})
+            return None if now - intent.opened_at > MISSING_PATIENCE else at_sweep(gone, now, None, alarm=False)
+        except GivenUp:
+            pass
+        except ExtendError as error:
+            if isinstance(error, ACCOUNT_ERRORS):
+                await self.account.is_to_blame(error)
+            logger.warning("Run %s of an earlier sweep could not be read, and stays open: %s", run_id, error)
+        else:
+            if run.is_terminal:
+                return Settled(how_it_ended(run, before), run.without_document())
+            found = at_sweep(before, now, run.status, alarm=self.raises_alarms)
+            # What an earlier attempt of this very flow run left, nobody has heard of: Prefect tried it again instead.
+            is_news = found.is_news or (self.raises_alarms and self.journal.owns(intent))
+            return found.model_copy(update={"is_news": is_news})
+        self.unread.add(run_id)
+        return at_sweep(before, now, None, alarm=self.raises_alarms and self.stop.reason is None)
+
+    async def _get(self, run_id: str) -> Run:
+        async with self.slot():
+            if self.stop.reason is not None:
+                raise GivenUp
+            reading = self.client.get_run(run_id, self.journal.scope.kind)
+            return await unless(lambda: self.stop.reason is not None, reading)
+
+    def raise_account_error(self) -> None:
+        """Raise the error that concerns the whole account, where one has stopped the sweep."""
+        if isinstance(self.stop.error, ACCOUNT_ERRORS):
+            raise self.stop.error
