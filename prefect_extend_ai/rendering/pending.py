@@ -9,7 +9,7 @@ from prefect_extend_ai.rendering.inert import escape, fence, visible
 from prefect_extend_ai.rendering.words import age, instant, plain, table
 from prefect_extend_ai.sweep.report import Cancellation, Outcome, PendingCancel, SweepReport
 
-__all__ = ["FOR_THE_VENDOR", "pending_section", "vendor_note"]
+__all__ = ["FOR_THE_VENDOR", "pending_section", "pending_steps", "vendor_note"]
 
 ROWS = 50
 """How many pending runs the section shows, and how many runs a note for the vendor names."""
@@ -40,6 +40,21 @@ def pending_section(report: SweepReport) -> str:
     note = vendor_note(report, pending=pending) if asked_for else ""
     parts = ["### Pending from earlier sweeps", listing, note, _elsewhere(report)]
     return "\n\n".join(part for part in parts if part)
+
+
+def pending_steps(report: SweepReport) -> list[str]:
+    """What to do about runs of earlier sweeps for which this one raises an alarm."""
+    news = [each for each in report.pending if each.is_news]
+    aside = sum(each.set_aside for each in news)
+    steps = []
+    if lasting := len(news) - aside:
+        steps.append(
+            f"- **still pending**: {_runs(lasting)} of earlier sweeps. Send the note below to Extend's support."
+        )
+    if aside:
+        how = "Sweeps ask for them no more: send the note below, and name them in *cancel-runs* to ask again"
+        steps.append(f"- **set aside**: {_runs(aside)} pending for 24 hours. {how}.")
+    return steps
 
 
 def vendor_note(
@@ -97,11 +112,14 @@ def _elsewhere(report: SweepReport) -> str:
     if found is None:
         return ""
     entries = "1 cancel intent" if found.intents == 1 else f"{found.intents:,} cancel intents"
-    runs = "1 run" if found.runs == 1 else f"{found.runs:,} runs"
     return (
-        f"{entries} with {runs} of another workspace or address are open since {instant(found.since)}: "
+        f"{entries} with {_runs(found.runs)} of another workspace or address are open since {instant(found.since)}: "
         "the sweep whose account can read them recovers them."
     )
+
+
+def _runs(number: int) -> str:
+    return "1 run" if number == 1 else f"{number:,} runs"
 
 
 def _minutes(now: datetime | None, since: datetime) -> float | None:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from prefect_extend_ai.client.clocks import clock_words
 from prefect_extend_ai.rendering.inert import address, escape, link, unmarked
-from prefect_extend_ai.rendering.pending import FOR_THE_VENDOR, pending_section, vendor_note
+from prefect_extend_ai.rendering.pending import FOR_THE_VENDOR, pending_section, pending_steps, vendor_note
 from prefect_extend_ai.rendering.picture import draw_picture
 from prefect_extend_ai.rendering.words import age, instant, plain, table
 from prefect_extend_ai.sweep.report import Cancellation, Outcome, SweepReport
@@ -189,11 +189,7 @@ def _next_steps(report: SweepReport) -> str:
     if report.unrecorded:
         runs = "1 run" if report.unrecorded == 1 else f"{report.unrecorded:,} runs"
         steps.append(f"- **not recorded**: {runs} that ended. The log says why; the next sweep tries again.")
-    if lasting := sum(each.is_news for each in report.pending):
-        runs = "1 run" if lasting == 1 else f"{lasting:,} runs"
-        steps.append(
-            f"- **still pending**: {runs} of earlier sweeps. Send the note under *Pending from earlier sweeps*."
-        )
+    steps += pending_steps(report)
     for outcome, words in _ADVICE.items():
         of_these = [each for each in report.cancellations if each.outcome is outcome]
         if of_these:

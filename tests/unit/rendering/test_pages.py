@@ -7,6 +7,7 @@ import re
 import sys
 import unicodedata
 from base64 import b64decode
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import pairwise
@@ -37,7 +38,7 @@ from prefect_extend_ai.rendering.inert import HIDDEN, address
 from prefect_extend_ai.rendering.picture import STALE, YOUNG, draw_picture
 from prefect_extend_ai.rendering.words import age
 from prefect_extend_ai.runs import Run
-from prefect_extend_ai.sweep.report import Cancellation, Outcome, SweepReport
+from prefect_extend_ai.sweep.report import Cancellation, Outcome, PendingCancel, SweepReport
 from prefect_extend_ai.sweep.staleness import AGE_BANDS, age_band
 
 # An independent reader of the markdown we write: what it finds is what a person would see.
@@ -720,3 +721,41 @@ def test_a_report_names_runs_that_look_held_as_text():
     assert not [link for link in links(page) if "evil" in link]
     assert html(page) == []
     assert "1 stale run has metadata" in page_of(report_of([], looks_held=["clr_1"]))
+
+
+def pending(run_id="clr_9", **facts):
+    since = datetime(2026, 3, 1, 9, tzinfo=UTC)
+    known = {"attempts": 2, "outcome": Outcome.UNCONFIRMED, "status": "CANCELLING", "request_ids": ["req_7"]}
+    return PendingCancel(run_id=run_id, since=since, **known | facts)
+
+
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        ({}, "reported before"),
+        ({"is_news": True}, "**still pending**: 1 run of earlier sweeps"),
+        ({"is_news": True, "set_aside": True}, "**set aside**: 1 run pending for 24 hours"),
+        ({"outcome": None, "attempts": None}, "its sweep was interrupted"),
+        ({"outcome": Outcome.CANCELLED}, "still to be recorded"),
+    ],
+)
+def test_a_report_says_what_is_pending_and_what_to_do(facts, says):
+    report = SweepReport(limit_minutes=60, pending=[pending(**facts)])
+    page = page_of(report)
+    assert "### Pending from earlier sweeps" in page
+    assert says in page
+    assert ("Action required:" in page) == bool(facts.get("is_news"))
+    assert ("Hello Extend support" in page) == (facts.get("outcome", True) is True)
+
+
+def test_a_hostile_id_that_is_pending_stays_text():
+    hostile = pending("[a](http://x.example)|<b>`", status="</td>|")
+    found, harmless = (marks_of(SweepReport(limit_minutes=60, pending=[each])) for each in (hostile, pending()))
+    assert found == harmless
+
+
+def marks_of(report):
+    """How often each kind of markup comes in a report's page; code apart, which keeps what it holds from being any."""
+    tokens = MarkdownIt().enable("table").parse(page_of(report))
+    every = [child for token in tokens for child in [token, *(token.children or [])]]
+    return Counter(token.type for token in every if token.type not in ("code_inline", "text"))
