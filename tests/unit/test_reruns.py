@@ -21,9 +21,11 @@ def test_flaky():
 """
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
-@pytest.mark.parametrize(("reruns", "status", "said"), [(3, 0, "3 rerun"), (4, 1, "4 reruns, at most 3 are accepted")])
-def test_more_than_three_reruns_fail_a_run(tmp_path, reruns, status, said, workers):
+@pytest.mark.parametrize(
+    ("reruns", "workers", "status", "said"),
+    [(3, "0", 0, "3 rerun"), (4, "1", 1, "4 reruns, at most 3 are accepted")],
+)
+def test_more_than_three_reruns_fail_a_run(tmp_path, reruns, workers, status, said):
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -raR\n")
     shutil.copy(TESTS / "conftest.py", tmp_path)
     (tmp_path / "unit").mkdir()
