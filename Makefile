@@ -1,16 +1,18 @@
 # `make demo` and `make test` are all a newcomer needs; everything made is git-ignored.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test screenshots prove bench check format drift lock clean
+.PHONY: help demo ui test test-fast screenshots prove bench check format lock clean
 
 # The first that runs and is new enough. (A pyenv shim exists for versions that do not run.)
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
+# Another Prefect than the one in constraints.txt: make test PREFECT="==3.8.0". Takes effect where .venv is made.
+PREFECT ?=
 INSTALLED := .venv/.installed
 
 help: ## say what there is
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: $(INSTALLED) ## watch stale runs being found, cancelled and recorded: a look-alike of Extend, a real Prefect
 	$(BIN)/prefect-extend-ai demo
@@ -19,14 +21,17 @@ ui: $(INSTALLED) ## the same, and stay: click in the Prefect UI until Ctrl-C
 	$(BIN)/prefect-extend-ai demo --stay
 
 test: $(INSTALLED) ## all tests with coverage; make test ARGS="tests/unit -k stale --no-cov" for some
-	$(BIN)/pytest --cov --cov-report=term --numprocesses 2 $(ARGS)
+	$(BIN)/pytest $(ARGS)
+
+test-fast: $(INSTALLED) ## unit and contract tests without coverage, under a minute: for while you work
+	$(BIN)/pytest --no-cov tests/unit tests/contract $(ARGS)
 
 screenshots: $(INSTALLED) ## take the pictures of the README anew, in a real browser
-	$(BIN)/pytest --no-cov tests/browser/test_pictures.py
+	$(BIN)/pytest --no-cov --numprocesses=0 tests/browser/test_pictures.py
 	cp tests/output/docs/*.png docs/
 
 prove: $(INSTALLED) ## the promises over ten thousand schedules of troubles, crashes and sweeps at once
-	HYPOTHESIS_PROFILE=prove $(BIN)/pytest tests/unit/test_promises.py $(ARGS)
+	HYPOTHESIS_PROFILE=prove $(BIN)/pytest --no-cov --dist=load tests/unit/test_promises.py $(ARGS)
 
 bench: $(INSTALLED) ## how near a sweep comes to the API's limit; make bench ARGS="--quick" for a short look
 	$(BIN)/python -m bench $(ARGS)
@@ -41,9 +46,6 @@ format: $(INSTALLED) ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-drift: $(INSTALLED) ## what the installed extend-ai SDK knows of runs, against what we know
-	$(BIN)/python tools/drift.py
-
 lock: ## renew constraints.txt with today's releases
 	rm -rf .venv-lock
 	$(PYTHON) -m venv .venv-lock
@@ -57,7 +59,9 @@ clean: ## remove everything that make has made
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@grep -v '^prefect==' constraints.txt > .venv/constraints.txt
 	@# The warning that a folder here may come before the installed one is true and meant: it is the same files.
 	@echo "Installing into .venv, once: about a minute"
-	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
+	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,dev]' $(if $(PREFECT),'prefect$(PREFECT)') \
+		-c $(if $(PREFECT),.venv/constraints.txt,constraints.txt)
 	@touch $@

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 NEEDS = {"e2e", "browser"}
 """Folders, and the marks their tests get: what is in them needs more than Python."""
 ORDER = ["unit", "contract", "e2e", "browser"]
+MOST_RERUNS = 3
+"""A run of the tests with more reruns than this fails: something is flaky, and not only the machine busy."""
 HOME = Path(tempfile.mkdtemp(prefix="prefect-extend-ai-tests-"))
 
 settings.register_profile("default", max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -72,6 +74,26 @@ def pytest_runtest_makereport(
     if report.skipped and not hasattr(report, "wasxfail") and "CI" in os.environ and NEEDS & set(item.keywords):
         report.outcome, report.longrepr = "failed", f"skipped, and CI may not skip it: {report.longrepr}"
     return report
+
+
+def _reruns(config: pytest.Config) -> list[str]:
+    """What was run again, as pytest-rerunfailures reported it: each id as often as it was."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    return [report.nodeid for report in reporter.stats.get("rerun", [])] if reporter else []
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    # With xdist the workers' reports arrive where the run was started, and are counted there.
+    is_worker = hasattr(session.config, "workerinput")
+    if not is_worker and exitstatus == pytest.ExitCode.OK and len(_reruns(session.config)) > MOST_RERUNS:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    reruns = _reruns(config)
+    if len(reruns) > MOST_RERUNS:
+        terminalreporter.section("too many reruns", red=True)
+        terminalreporter.line(f"{len(reruns)} reruns, at most {MOST_RERUNS} are accepted: {', '.join(reruns)}")
 
 
 @pytest.fixture(scope="session", autouse=True)

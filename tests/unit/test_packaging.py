@@ -123,7 +123,9 @@ def test_fastapi_is_kept_below_the_release_on_which_prefects_server_does_not_sta
 def test_the_version_is_written_in_one_place(metadata: Message):
     version = PROJECT["project"]["version"]
     assert metadata["Version"] == version
-    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+    changes = re.findall(r"^## (.*)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert changes[0] == "[Unreleased]"
+    assert all(heading.startswith(f"[{version}] - ") for heading in changes[1:2])
     sources = [path.read_text() for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
     assert not [text for text in sources if re.search(rf'(?i)version__ = |"prefect-extend-ai/{version}', text)]
 
