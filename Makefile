@@ -9,6 +9,11 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 BIN := .venv/bin
 # Another Prefect than the one in constraints.txt: make test PREFECT="==3.8.0". Takes effect where .venv is made.
 PREFECT ?=
+# What it needs is then for pip to choose; of constraints.txt remain the tools of tests and checks.
+TOOLS := import re, tomllib; \
+	extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; \
+	names = "|".join(re.match("[\w-]+", each)[0] for extra in extras.values() for each in extra); \
+	print("".join(line for line in open("constraints.txt") if re.match(f"({names})==", line, re.I)))
 INSTALLED := .venv/.installed
 
 help: ## say what there is
@@ -24,7 +29,7 @@ test: $(INSTALLED) ## all tests with coverage; make test ARGS="tests/unit -k sta
 	$(BIN)/pytest $(ARGS)
 
 test-fast: $(INSTALLED) ## unit and contract tests without coverage, under a minute: for while you work
-	$(BIN)/pytest --no-cov tests/unit tests/contract $(ARGS)
+	HYPOTHESIS_PROFILE=fast $(BIN)/pytest --no-cov --dist=worksteal tests/unit tests/contract $(ARGS)
 
 screenshots: $(INSTALLED) ## take the pictures of the README anew, in a real browser
 	$(BIN)/pytest --no-cov --numprocesses=0 tests/browser/test_pictures.py
@@ -59,9 +64,9 @@ clean: ## remove everything that make has made
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@grep -v '^prefect==' constraints.txt > .venv/constraints.txt
+	@$(BIN)/python -c '$(TOOLS)' > .venv/tools.txt
 	@# The warning that a folder here may come before the installed one is true and meant: it is the same files.
 	@echo "Installing into .venv, once: about a minute"
 	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,dev]' $(if $(PREFECT),'prefect$(PREFECT)') \
-		-c $(if $(PREFECT),.venv/constraints.txt,constraints.txt)
+		-c $(if $(PREFECT),.venv/tools.txt,constraints.txt)
 	@touch $@

@@ -29,7 +29,9 @@ HOME = Path(tempfile.mkdtemp(prefix="prefect-extend-ai-tests-"))
 
 settings.register_profile("default", max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("prove", parent=settings.get_profile("default"), max_examples=10_000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+settings.register_profile("fast", parent=settings.get_profile("default"), max_examples=25)
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "default")
+settings.load_profile(PROFILE)
 
 
 def pytest_configure() -> None:
@@ -53,6 +55,8 @@ def pytest_unconfigure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # First what needs a quiet process: servers and browsers leave threads, patched settings and a busy machine behind.
+    if PROFILE == "fast":
+        _sample(items)
     items.sort(key=lambda item: ORDER.index(next(part for part in item.path.parts[::-1] if part in ORDER)))
     for item in items:
         if item.path.parent.name == "browser":
@@ -63,6 +67,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=["ReadTimeout", "ConnectTimeout"]))
         for folder in NEEDS & {part.name for part in item.path.parents}:
             item.add_marker(folder)
+
+
+def _sample(items: list[pytest.Item]) -> None:
+    """Of tests marked `sampled(n)` keep every n-th: `make test-fast` is for a quick look, `make test` runs all."""
+    seen: dict[str, int] = {}
+    for item in items[:]:
+        if (marker := item.get_closest_marker("sampled")) is not None:
+            name = item.nodeid.partition("[")[0]
+            seen[name] = seen.get(name, -1) + 1
+            if seen[name] % marker.args[0]:
+                items.remove(item)
 
 
 @pytest.hookimpl(wrapper=True)

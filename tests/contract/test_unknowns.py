@@ -221,6 +221,7 @@ def check(stage, runs, swept):
     assert max(swept.posts.values(), default=0) <= 4
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("number", range(len(PAIRWISE)))
 def test_the_promises_hold_under_every_pair_of_readings(doubles, kind, number):
     with asyncio.Runner(loop_factory=doubles.VirtualLoop) as runner:
