@@ -65,7 +65,7 @@ def test_setup_again_keeps_what_is_there_and_what_is_paused(account):
     account.api.patch(f"/deployments/{first['id']}/schedules/{schedule['id']}", json=hourly).raise_for_status()
     said = told(account.type("prefect-extend-ai", "setup"), 0)
     assert '"extend" is saved already' in said
-    assert '"extend" is there, of type process' in said
+    assert '"extend" exists, of type process' in said
     assert "the sweep was paused, and still is: prefect-extend-ai setup --resume" in said
     off = told(account.type("prefect-extend-ai", "check"), 1)
     assert "the deployment is paused: prefect-extend-ai setup --name extend --resume" in off

@@ -81,7 +81,7 @@ async def test_what_setup_calls_stale_goes_by_both_clocks():
     world.add(age_minutes=2)
     with serve(world) as sandbox:
         block = ExtendCredentials(base_url=sandbox.url, api_key=KEY)
-        assert (await _stale_now(block, {"max_processing_minutes": 60})).startswith("0 classify runs, of 1 looked at")
+        assert (await _stale_now(block, {"max_processing_minutes": 60})).startswith("0 classify runs, of 1 listed")
         world.behaviour = Behaviour(heeds_filters=False)
         world.add(age_minutes=90)
         said = await _stale_now(block, {"max_processing_minutes": 60, "policy": {"batch_id": "bpr_1"}})
@@ -163,7 +163,7 @@ def deployed(parameters, minutes=None):
     )
 
 
-def test_the_way_to_serve_again_resets_no_option_of_a_deployment():
+def test_serving_again_as_check_says_resets_no_option():
     options = {"kind": "extract", "max_processing_minutes": 75, "dry_run": True}
     assert how_to_serve(deployed(options, minutes=30)) == (
         "prefect-extend-ai serve --name served --kind extract --limit 75 --dry-run --every 30"
