@@ -172,7 +172,7 @@ async def _check_sweeps(prefect: PrefectClient, name: str) -> Finding:
 
 
 def how_to_serve(deployment: DeploymentResponse) -> str:
-    """The `serve` command that keeps a deployment as it is; without its options it would reset them."""
+    """The `serve` command that keeps the parameters of a deployment; without these options it would reset them."""
     words = f"prefect-extend-ai serve --name {deployment.name}"
     for option, parameter in (("--kind", "kind"), ("--limit", "max_processing_minutes")):
         if (value := deployment.parameters.get(parameter)) is not None:

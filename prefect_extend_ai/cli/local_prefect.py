@@ -63,7 +63,7 @@ def run_local_prefect(home: Path, *, timeout_seconds: float = 300) -> Iterator[L
     """Run a Prefect server on a free port of the loopback until the block ends, telemetry off.
 
     Args:
-        home: An empty or earlier PREFECT_HOME of its own; the user's profile and database stay untouched.
+        home: A separate PREFECT_HOME, empty or from earlier; the user's profile and database stay untouched.
         timeout_seconds: How long it may take to answer; one that ended is noticed at once. The first start makes the
             database: 5 to 15 seconds, and minutes on a busy machine.
 
@@ -112,7 +112,7 @@ def _send_the_rest() -> None:
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     for sign, patience_seconds in ((signal.SIGTERM, 15), (signal.SIGKILL, 5)):
-        # The group and not the process alone: the server has children of its own.
+        # The group and not the process alone: the server has child processes.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, sign)
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -28,7 +28,7 @@ async def prefect_api() -> AsyncIterator[PrefectClient]:
 
     Raises RecordError where none is named, it does not answer, or it refuses what is asked of it within.
     """
-    # Without an address Prefect would start a server of its own for this process alone.
+    # Without an address Prefect would start a temporary server for this process alone.
     if not get_current_settings().api.url:
         raise RecordError(NO_API)
     try:

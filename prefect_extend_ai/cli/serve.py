@@ -96,5 +96,5 @@ async def _ensure_block(console: Console, name: str) -> None:
             raise ExtendInputError(
                 f'the saved block "{name}" differs from EXTEND_* in {", ".join(differing)}: '
                 f"`prefect-extend-ai setup --block-only --name {name}` overwrites it, another --name leaves it alone, "
-                "and without EXTEND_API_KEY it is used as it is"
+                "and without EXTEND_API_KEY the saved one is used"
             )

@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml  # type: ignore[import-untyped]  # its stubs are a package of their own
+import yaml  # type: ignore[import-untyped]  # its stubs are a separate package
 from cyclopts import Parameter
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -44,7 +44,7 @@ LOG_SHOWN = 1500
 
 NEXT = """\
 
-Next, in a terminal of its own: the worker. Once it has started, scheduled sweeps run, and cancel for real
+Next, in another terminal: the worker. Once it has started, scheduled sweeps run, and cancel for real
   prefect worker start --pool {pool}
 What a sweep would cancel, as a page in Prefect, while the worker runs
   prefect deployment run cancel-stale-runs/{name} --param dry_run=true --watch
