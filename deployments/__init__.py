@@ -1,1 +1,1 @@
-"""How the flows are run on a schedule: prefect.yaml and automations.yaml for work pools, `serve` without one."""
+"""What is deployed to Prefect: prefect.yaml and automations.yaml for work pools, and example flows."""

@@ -1,4 +1,4 @@
-"""Example flows for automations: copy them, and make them yours."""
+"""Example flows for automations: copy and adapt them."""
 
 # No `from __future__ import annotations` here: Prefect pickles a flow that is served from __main__ and loses the names.
 from typing import Any
@@ -52,18 +52,18 @@ async def inform_owner(
     if channel is not None:
         await _send(channel, subject, body)
     # Not the owner: a state's message goes into Prefect's event feed, and metadata is people's data.
-    return Completed(message=f"{subject}; {f'{channel} was told' if channel else 'the log says whose it is'}")
+    return Completed(message=f"{subject}; {f'sent to {channel}' if channel else 'the log says whose it is'}")
 
 
 @flow(name="raise-alarm", flow_run_name="alarm: {subject}")
 async def raise_alarm(subject: str, body: str, flow_run_id: str | None = None, channel: str | None = None) -> Any:
-    """Tell somebody that something needs a person.
+    """Raise an alarm: something requires action.
 
-    Without a channel the flow run itself is the alarm: it ends Failed, under the name Alarm, where people look for red.
+    Without a channel the flow run itself is the alarm: it ends Failed, under the name Alarm.
 
     Args:
         subject: What happened, in a few words.
-        body: What to do, or what was said.
+        body: What to do, or the message of the state.
         flow_run_id: The flow run that it is about, to be linked.
         channel: A saved notification block to send through, such as slack-webhook/alerts.
     """
@@ -77,7 +77,7 @@ async def raise_alarm(subject: str, body: str, flow_run_id: str | None = None, c
 
 
 async def _send(channel: str, subject: str, body: str) -> None:
-    """Send through a notification block. Raises ExtendInputError where it is none."""
+    """Send through a notification block. Raises ExtendInputError if it is another kind of block."""
     block: Block = await Block.aload(channel)
     if not isinstance(block, NotificationBlock):
         raise ExtendInputError(

@@ -1,4 +1,4 @@
-"""The saved Extend Credentials block, next to what the environment says."""
+"""The saved Extend Credentials block, and how it differs from the environment."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def block_reference(name: str) -> dict[str, dict[str, str]]:
 
 
 async def saved_block(client: PrefectClient, name: str) -> ExtendCredentials | None:
-    """The block of this name as it is saved, unchecked; None where there is none.
+    """The block of this name as it is saved, not validated; None if there is none.
 
     Raises httpx's and Prefect's errors where Prefect does not answer.
     """
@@ -53,7 +53,7 @@ async def saved_block(client: PrefectClient, name: str) -> ExtendCredentials | N
 
 
 def differing_fields(saved: ExtendCredentials, wanted: ExtendCredentials) -> list[str]:
-    """The names of the fields in which the two blocks differ; never what is in them."""
+    """The names of the fields in which the two blocks differ; never their values."""
     return [name for name in ExtendCredentials.model_fields if _plain(saved, name) != _plain(wanted, name)]
 
 

@@ -1,4 +1,4 @@
-"""`prefect-extend-ai check`: is everything in place, and if not, what is to be done?"""
+"""`prefect-extend-ai check`: can sweeps run, and if not, what is to be done?"""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import DeploymentStatus, FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.client.schemas.sorting import FlowRunSort
 from pydantic import ValidationError
 from rich.console import Console
@@ -31,8 +32,9 @@ from prefect_extend_ai.cli.findings import (
     judge_last_sweep,
     judge_pending,
 )
+from prefect_extend_ai.cli.help_texts import FAILED
 from prefect_extend_ai.cli.reach import deployment_of, prefect_api
-from prefect_extend_ai.cli.references import look_at_references
+from prefect_extend_ai.cli.references import check_references
 from prefect_extend_ai.client import Page
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError, ExtendInputError, RecordError
@@ -43,41 +45,40 @@ from prefect_extend_ai.runs import KindName, RunKind
 from prefect_extend_ai.settings import ExtendSettings
 from prefect_extend_ai.sweep.policy import StalePolicy
 
-__all__ = ["look_at_extend", "look_at_prefect", "newest", "run_check"]
+__all__ = ["check_extend", "check_prefect", "how_to_serve", "newest", "run_check"]
 
-SOMETHING_TO_MEND = 1
 ENDED = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)
-COLOURS = {Verdict.OK: "green", Verdict.NOTE: "yellow", Verdict.MEND: "bold red"}
+COLOURS = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"}
 
 
 async def run_check(
     *, name: BlockName = "extend", kind: Annotated[KindName, Parameter(show_choices=True)] = "classify"
 ) -> int:
-    """Look whether everything is in place, and say what is to be done where it is not.
+    """Check that sweeps can run, and print what is to be done where they cannot.
 
-    Returns the exit code: 0 where all is well, 1 where something is to be mended.
+    Returns the exit code: 0, or 1 where a finding is marked fail.
 
     Args:
         name: Name of the block and of the deployment.
-        kind: The kind of run that the key must be able to read.
+        kind: Kind of run that the key must be able to read.
     """
-    findings, block = await look_at_prefect(name)
-    findings = [*await look_at_extend(block, RunKind(kind), await _deployed_policy(name)), *findings]
+    findings, block = await check_prefect(name)
+    findings = [*await check_extend(block, RunKind(kind), await _deployed_policy(name)), *findings]
     console = Console(soft_wrap=True, highlight=False)
     for each in findings:
-        console.print(Text.assemble((f"{each.verdict:<6}", COLOURS[each.verdict]), f"{each.about:<12}{each.said}"))
-    return SOMETHING_TO_MEND if any(each.verdict is Verdict.MEND for each in findings) else 0
+        console.print(Text.assemble((f"{each.verdict:<6}", COLOURS[each.verdict]), f"{each.subject:<12}{each.text}"))
+    return FAILED if any(each.verdict is Verdict.FAIL for each in findings) else 0
 
 
-async def look_at_extend(
+async def check_extend(
     block: ExtendCredentials | None, kind: RunKind, policy: StalePolicy | None = None
 ) -> list[Finding]:
-    """Whether the key of the saved block, or of the environment where there is none, can read runs.
+    """Check that the key of the saved block, or else that of the environment, can read runs.
 
     Args:
-        block: the saved block, None where there is none.
+        block: the saved block; None if there is none.
         kind: the kind of run to read.
-        policy: what sweeps go by, where that is known: then the runs in progress are looked at for what looks held.
+        policy: the policy of sweeps, if known: then runs in progress are checked for holds that have no effect.
     """
     oldest = None
     try:
@@ -87,7 +88,7 @@ async def look_at_extend(
             async with credentials.get_client() as client:
                 oldest = await anext(aiter(client.iter_pages(kind)))
     except ExtendError as error:
-        return [Finding("Extend", Verdict.MEND, str(error))]
+        return [Finding("Extend", Verdict.FAIL, str(error))]
     where = credentials.workspace_id or "the key's own workspace"
     source = "the saved block" if block else "EXTEND_*"
     found = [Finding("Extend", Verdict.OK, f"the key of {source} reads {kind} runs at {credentials.api_url}")]
@@ -97,19 +98,19 @@ async def look_at_extend(
         )
     else:
         doubt = "is it the right one, and the key of the right environment (test or production)?"
-        found.append(Finding("Workspace", Verdict.NOTE, f"{where} has no {kind} runs at all: {doubt}"))
+        found.append(Finding("Workspace", Verdict.WARN, f"{where} has no {kind} runs at all: {doubt}"))
     holds = judge_holds(oldest.runs, policy) if oldest and policy else None
     return [*found, judge_clock(page), *([holds] if holds else [])]
 
 
 async def newest(credentials: ExtendCredentials, kind: RunKind = RunKind.CLASSIFY) -> Page:
-    """A page with the newest run of a kind, empty where there is none. Raises ExtendError where the key cannot read."""
+    """A page with the newest run of a kind; empty if there is none. Raises ExtendError if the key cannot read."""
     async with credentials.get_client() as client:
         return await anext(aiter(client.iter_pages(kind, status=None, sort_dir="desc", page_size=1)))
 
 
 async def _deployed_policy(name: str) -> StalePolicy | None:
-    """What the deployed sweep goes by; None where that cannot be read."""
+    """The policy of the deployed sweep; None if it cannot be read."""
     try:
         async with prefect_api() as prefect:
             deployment = await deployment_of(prefect, "cancel-stale-runs", name)
@@ -118,8 +119,8 @@ async def _deployed_policy(name: str) -> StalePolicy | None:
         return None
 
 
-async def look_at_prefect(name: str) -> tuple[list[Finding], ExtendCredentials | None]:
-    """Whether Prefect answers, has the blocks, and has sweeps run; and the saved block, where there is one."""
+async def check_prefect(name: str) -> tuple[list[Finding], ExtendCredentials | None]:
+    """Check Prefect's API, blocks, deployments and sweeps; returns the saved block too, if there is one."""
     block = None
     found: list[Finding] = []
     try:
@@ -127,53 +128,68 @@ async def look_at_prefect(name: str) -> tuple[list[Finding], ExtendCredentials |
             found.append(Finding("Prefect", Verdict.OK, f"{without_password(prefect.api_url)} answers"))
             block = await saved_block(prefect, name)
             found.append(_judge_block(name, block))
-            found += await look_at_references(prefect)
-            found.append(await _look_at_sweeps(prefect, name))
+            found += await check_references(prefect)
+            found.append(await _check_sweeps(prefect, name))
             found += judge_pending(await pending_intents(prefect), block, datetime.now(UTC))
     except RecordError as error:
-        found.append(Finding("Prefect", Verdict.MEND, str(error)))
+        found.append(Finding("Prefect", Verdict.FAIL, str(error)))
     return found, block
 
 
 def _judge_block(name: str, block: ExtendCredentials | None) -> Finding:
     how = f"prefect-extend-ai setup --name {name}"
     if block is None:
-        return Finding("Block", Verdict.MEND, f'"{name}" is not saved: {how}')
+        return Finding("Block", Verdict.FAIL, f'"{name}" is not saved: {how}')
     try:
         block.ensure_usable()
         settings = ExtendSettings()
         differing = differing_fields(block, settings.credentials()) if settings.api_key else []
     except ExtendInputError as error:
-        return Finding("Block", Verdict.MEND, f'"{name}": {error}')
+        return Finding("Block", Verdict.FAIL, f'"{name}": {error}')
     if differing:
-        said = f'"{name}" is saved, and is what sweeps use; EXTEND_* differs in {", ".join(differing)}'
-        return Finding("Block", Verdict.NOTE, f"{said}. To overwrite the block: {how}")
+        text = f'"{name}" is saved, and is what sweeps use; EXTEND_* differs in {", ".join(differing)}'
+        return Finding("Block", Verdict.WARN, f"{text}. To overwrite the block: {how}")
     return Finding("Block", Verdict.OK, f'"{name}" is saved')
 
 
-async def _look_at_sweeps(prefect: PrefectClient, name: str) -> Finding:
+async def _check_sweeps(prefect: PrefectClient, name: str) -> Finding:
     deployment = await deployment_of(prefect, "cancel-stale-runs", name)
     if deployment is None:
         how = f"unless the block is for another deployment: prefect-extend-ai setup --name {name}"
-        return Finding("Last sweep", Verdict.MEND, f"cancel-stale-runs/{name} is not deployed; {how}")
+        return Finding("Last sweep", Verdict.FAIL, f"cancel-stale-runs/{name} is not deployed; {how}")
     latest = await _first(prefect, deployment, ENDED, FlowRunSort.END_TIME_DESC)
-    coming = await _first(prefect, deployment, [StateType.SCHEDULED], FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC)
+    upcoming = await _first(prefect, deployment, [StateType.SCHEDULED], FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC)
     pool = deployment.work_pool_name
     return judge_last_sweep(
-        _told(latest) if latest else None,
+        _last_sweep(latest) if latest else None,
         paused=await _paused(prefect, deployment, name),
         scheduled=any(schedule.active for schedule in deployment.schedules),
-        coming=coming.expected_start_time if coming else None,
-        staffed=deployment.status is DeploymentStatus.READY,
-        how_to_start=f"prefect worker start --pool {pool}" if pool else "python -m prefect_extend_ai.deployments.serve",
+        next_at=upcoming.expected_start_time if upcoming else None,
+        ready=deployment.status is DeploymentStatus.READY,
+        how_to_start=f"prefect worker start --pool {pool}" if pool else how_to_serve(deployment),
         now=datetime.now(UTC),
     )
+
+
+def how_to_serve(deployment: DeploymentResponse) -> str:
+    """The `serve` command that keeps the parameters of a deployment; without these options it would reset them."""
+    words = f"prefect-extend-ai serve --name {deployment.name}"
+    for option, parameter in (("--kind", "kind"), ("--limit", "max_processing_minutes")):
+        if (value := deployment.parameters.get(parameter)) is not None:
+            words += f" {option} {value}"
+    if deployment.parameters.get("dry_run"):
+        words += " --dry-run"
+    for each in deployment.schedules:
+        if isinstance(each.schedule, IntervalSchedule):
+            words += f" --every {round(each.schedule.interval.total_seconds() / 60)}"
+            break
+    return words
 
 
 async def _paused(prefect: PrefectClient, deployment: DeploymentResponse, name: str) -> str | None:
     pool = deployment.work_pool_name
     if deployment.paused:
-        how = f"prefect-extend-ai setup --name {name} --resume" if pool else "start what serves it"
+        how = f"prefect-extend-ai setup --name {name} --resume" if pool else "start the process that serves it"
         return f"the deployment is paused: {how}"
     if pool and (await prefect.read_work_pool(pool)).is_paused:
         return f'the work pool "{pool}" is paused: prefect work-pool resume {pool}'
@@ -190,12 +206,12 @@ async def _first(
     return next(iter(await prefect.read_flow_runs(flow_run_filter=wanted, sort=sort, limit=1)), None)
 
 
-def _told(run: FlowRun) -> LastSweep:
+def _last_sweep(run: FlowRun) -> LastSweep:
     state = run.state
     return LastSweep(
         name=run.name,
         state=run.state_name or "",
         message=(state.message if state else None) or "no message",
         since=state.timestamp if state else datetime.now(UTC),
-        well=run.state_type is StateType.COMPLETED,
+        completed=run.state_type is StateType.COMPLETED,
     )

@@ -1,4 +1,4 @@
-"""`prefect-extend-ai demo`: the whole thing on one machine, with nothing but a look-alike of Extend."""
+"""`prefect-extend-ai demo`: a sweep on this machine, with a sandbox of Extend and a real Prefect server."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ RUNS = 80
 STUCK = 20
 LIMIT_MINUTES = 60
 REQUESTS_PER_SECOND = 10
-"""The smallest plan's limit: what a real sweep would feel like."""
+"""The limit of Extend's smallest plan, so that the demo takes as long as a real sweep."""
 BLOCK = "demo"
 NEW_STUCK_SECONDS = 30
 """How often another run gets stuck while the demo stays."""
@@ -62,13 +62,13 @@ To cancel runs by their ids, whatever their age:
 Ctrl-C stops everything."""
 
 
-def run_demo(*, stay: Annotated[bool, Parameter(negative="")] = False) -> None:
-    """Start a look-alike of Extend and a Prefect server, sweep the stuck runs, show what became of them, stop it all.
+def run_demo(*, stay: Annotated[bool, Parameter(negative="", show_default=False)] = False) -> None:
+    """Start a sandbox of Extend and a Prefect server, sweep the stuck runs, show the outcomes, stop everything.
 
-    Needs no account and no network. Takes about half a minute.
+    Requires no account and no network. Takes about half a minute.
 
     Args:
-        stay: Then leave everything running, with the flows deployed in the Prefect UI, until Ctrl-C.
+        stay: Keep everything running until Ctrl-C, with the flows deployed in the Prefect UI.
     """
     console = Console()
     world = World.populated(runs=RUNS, stuck=STUCK, seed=1, requests_per_second=REQUESTS_PER_SECOND)
@@ -97,7 +97,7 @@ def run_demo(*, stay: Annotated[bool, Parameter(negative="")] = False) -> None:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the demo as Ctrl-C does, so that nothing that was started outlives it."""
+    """Handle SIGTERM like Ctrl-C, so that everything that was started is stopped."""
     earlier = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         yield
@@ -106,7 +106,7 @@ def _terminable() -> Iterator[None]:
 
 
 def _use(server: LocalPrefect) -> None:
-    """Point Prefect in this process and its children to the demo's server, whatever the user has set up."""
+    """Point Prefect in this process and its children to the demo's server, whatever the user has configured."""
     for name in [name for name in os.environ if name.startswith(("PREFECT_", "EXTEND_"))]:
         del os.environ[name]
     os.environ |= server.settings | {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING"}
@@ -122,7 +122,7 @@ async def _save_block(running: Served) -> UUID:
 
 
 async def _play(console: Console, world: World) -> None:
-    """The show itself. Raises ExtendError where the real sweep does not end Completed."""
+    """Run a dry sweep and a real one. Raises ExtendError where the real sweep does not end Completed."""
     credentials = await ExtendCredentials.aload(BLOCK)
     with console.status(f"A dry sweep: what has been processing for more than {LIMIT_MINUTES} minutes?"):
         state, _ = await _sweep(credentials, dry_run=True)
@@ -176,7 +176,7 @@ def _say_end(console: Console, title: str, state: State) -> None:
 
 
 async def _show(console: Console, report: SweepReport) -> None:
-    table = Table("run", "age", "outcome", "record in Prefect", title="\nWhat became of them", title_justify="left")
+    table = Table("run", "age", "outcome", "record in Prefect", title="\nOutcome of each run", title_justify="left")
     for each in report.cancellations:
         record = record_url(each.record) if each.record else ""
         table.add_row(Text(each.run_id), age(each.age_minutes), each.outcome, Text(record))
@@ -205,9 +205,9 @@ async def _stay(console: Console, world: World, block_id: UUID) -> None:
         await flow.ato_deployment(BLOCK, parameters=parameters, entrypoint_type=EntrypointType.MODULE_PATH)
         for flow in (cancel_stale_runs, cancel_runs)
     ]
-    # Applied here and once more by aserve, which has no other way to tell where a person finds them.
+    # Applied here and again by aserve, which does not return the ids that the addresses below need.
     sweep, by_id = [url_for("deployment", await deployment.aapply()) for deployment in served]
-    # Not in a frame, and never folded: the addresses are there to be clicked.
+    # Without a frame and never wrapped, so that the addresses can be clicked.
     console.print(
         Text(STAYING.format(sweep=sweep, by_id=by_id, seconds=NEW_STUCK_SECONDS)), soft_wrap=True, highlight=False
     )

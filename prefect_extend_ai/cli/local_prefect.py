@@ -1,4 +1,4 @@
-"""A real Prefect server of one's own, for as long as it is needed: the demo's and the tests'."""
+"""A temporary Prefect server, for the demo and the tests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PORTS = range(20_000, 32_000)
 """Below those that systems give to connections, which may take one in the seconds that a server needs to start."""
 DRAIN_SECONDS = 10
 LOG_SHOWN = 2000
-"""How many of the last characters of the server's log an error shows."""
+"""Characters of the end of the server's log that an error shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class LocalPrefect:
 
     @property
     def api_url(self) -> str:
-        """What PREFECT_API_URL has to be."""
+        """The value for PREFECT_API_URL."""
         return f"{self.url}/api"
 
     @property
@@ -63,7 +63,7 @@ def run_local_prefect(home: Path, *, timeout_seconds: float = 300) -> Iterator[L
     """Run a Prefect server on a free port of the loopback until the block ends, telemetry off.
 
     Args:
-        home: An empty or earlier PREFECT_HOME of its own; the user's profile and database stay untouched.
+        home: A separate PREFECT_HOME, empty or from earlier; the user's profile and database stay untouched.
         timeout_seconds: How long it may take to answer; one that ended is noticed at once. The first start makes the
             database: 5 to 15 seconds, and minutes on a busy machine.
 
@@ -89,14 +89,14 @@ def _process(server: LocalPrefect, log: int) -> Iterator[subprocess.Popen[bytes]
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     }
     host, port = server.url.removeprefix("http://").split(":")
-    process = subprocess.Popen(  # noqa: S603 - every word of it is ours
+    process = subprocess.Popen(  # noqa: S603 - no word of it comes from outside
         [sys.executable, "-m", "prefect_extend_ai.cli.local_server", "--host", host, "--port", port],
         env=environment,
         cwd=server.home,
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
-        start_new_session=True,  # Ctrl-C is for us: the server goes after the flows that need it
+        start_new_session=True,  # Ctrl-C is for this process: the server stops after the flows that use it
     )
     try:
         yield process
@@ -112,7 +112,7 @@ def _send_the_rest() -> None:
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     for sign, patience_seconds in ((signal.SIGTERM, 15), (signal.SIGKILL, 5)):
-        # The group and not the process alone: the server has children of its own.
+        # The group and not the process alone: the server has child processes.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, sign)
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,10 +1,10 @@
-"""`prefect server start`, kept from freezing: the process that `local_prefect` runs.
+"""`prefect server start` without its freezes: the process that `local_prefect` runs.
 
 On SQLite a Prefect server can stand still for a minute. A request that failed leaves a database cursor in
 cyclic garbage; when Python collects it in the server's event loop, SQLite makes the loop wait until the
-connection of that cursor is free; that connection waits for its turn to write; and whoever has the turn needs
-the loop to end it. Only SQLite's time-out, 60 seconds, ends this. Collected in a thread of its own, garbage can
-wait for a connection without anybody waiting for it.
+connection of that cursor is free; that connection waits for its turn to write; and the writer needs
+the loop to finish. Only SQLite's time-out, 60 seconds, ends this. Collected in a separate thread, garbage can
+wait for a connection without blocking the loop.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _collect() -> None:
 
 
 def main() -> None:
-    """Be `prefect server start` with this process's options, and collect garbage where nobody waits for it."""
+    """Run `prefect server start` with this process's options, and collect garbage in a thread."""
     gc.disable()
     threading.Thread(target=_collect, name="garbage", daemon=True).start()
     sys.argv = ["prefect", "server", "start", *sys.argv[1:]]

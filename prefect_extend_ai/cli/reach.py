@@ -1,4 +1,4 @@
-"""Talk to Prefect's API, or say in one sentence why that is not possible."""
+"""Prefect's API, or one sentence on why it cannot be reached."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ async def prefect_api() -> AsyncIterator[PrefectClient]:
 
     Raises RecordError where none is named, it does not answer, or it refuses what is asked of it within.
     """
-    # Without an address Prefect would start a server of its own for this process alone.
+    # Without an address Prefect would start a temporary server for this process alone.
     if not get_current_settings().api.url:
         raise RecordError(NO_API)
     try:
         async with get_client() as client:
-            # Otherwise Prefect tries again for a minute before it says that nobody is there.
+            # Otherwise Prefect retries for a minute before it reports that the server does not answer.
             await client.hello()
             yield client
     except httpx.HTTPStatusError as error:
@@ -48,7 +48,7 @@ async def prefect_api() -> AsyncIterator[PrefectClient]:
 
 
 async def deployment_of(prefect: PrefectClient, flow: str, name: str) -> DeploymentResponse | None:
-    """The deployment of a flow under this name; None where there is none."""
+    """The deployment of a flow with this name; None if there is none."""
     try:
         return await prefect.read_deployment_by_name(f"{flow}/{name}")
     except ObjectNotFound:

@@ -1,4 +1,4 @@
-"""The blocks that deployments of our flows name, and whether they are there."""
+"""Do the blocks exist that deployments of this package's flows name?"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prefect_extend_ai.cli.blocks import SLUG
 from prefect_extend_ai.cli.findings import Finding, Verdict
 from prefect_extend_ai.rendering import visible
 
-__all__ = ["FLOWS", "look_at_references"]
+__all__ = ["FLOWS", "check_references"]
 
 FLOWS = ("cancel-stale-runs", "cancel-runs")
 """The flows that the shipped prefect.yaml deploys, in its order."""
@@ -24,18 +24,19 @@ PAGE = 200
 """Deployments in one read: Prefect's own limit."""
 
 
-async def look_at_references(prefect: PrefectClient) -> list[Finding]:
-    """A finding for each deployment of ours, whatever its name, whose account is a block that is not there.
+async def check_references(prefect: PrefectClient) -> list[Finding]:
+    """A finding for each deployment of this package's flows, whatever its name, whose block does not exist.
 
-    Prefect would say of its flow runs only that it "failed to resolve block references in parameters".
+    Of its flow runs Prefect reports only that it "failed to resolve block references in parameters".
     """
     found: list[Finding] = []
     for flow in FLOWS:
         async for deployment in _deployments_of(prefect, flow):
-            for whose, reference in _references(deployment):
+            for source, reference in _references(deployment):
                 if not await _resolves(prefect, reference):
-                    said = f"{flow}/{visible(deployment.name, 80)}{whose} names {_named(reference)}, which is not there"
-                    found.append(Finding("Deployment", Verdict.MEND, f"{said}: {_what_to_do(reference)}"))
+                    where = f"{flow}/{visible(deployment.name, 80)}{source}"
+                    text = f"{where} names {_named(reference)}, which does not exist"
+                    found.append(Finding("Deployment", Verdict.FAIL, f"{text}: {_what_to_do(reference)}"))
     return found
 
 
@@ -50,17 +51,17 @@ async def _deployments_of(prefect: PrefectClient, flow: str) -> AsyncIterator[De
 
 
 def _references(deployment: DeploymentResponse) -> Iterator[tuple[str, Any]]:
-    """Each reference to an account that flow runs of this deployment would get, and whose it is in words."""
+    """Each reference to a block that flow runs of this deployment would get, and where it is set."""
     own = [("", deployment.parameters)]
     scheduled = [
         (f" (its schedule {schedule.slug or schedule.id})", schedule.parameters)
         for schedule in deployment.schedules
         if schedule.active
     ]
-    for whose, parameters in own + scheduled:
+    for source, parameters in own + scheduled:
         account = (parameters or {}).get("credentials")
         if isinstance(account, dict) and "$ref" in account:
-            yield whose, account["$ref"]
+            yield source, account["$ref"]
 
 
 async def _resolves(prefect: PrefectClient, reference: Any) -> bool:
@@ -96,5 +97,5 @@ def _what_to_do(reference: Any) -> str:
     block_id, slug = _id_and_slug(reference)
     block_type, _, name = str(slug or "").partition("/")
     if not block_id and block_type == SLUG and name:
-        return f"save it again, prefect-extend-ai setup --block-only --name {visible(name, 80)}, or name another there"
-    return "choose a saved block in its parameters (Prefect UI, Deployments, Edit); save one before if there is none"
+        return f"save it again, prefect-extend-ai setup --block-only --name {visible(name, 80)}, or name another"
+    return "choose a saved block in its parameters (Prefect UI, Deployments, Edit)"

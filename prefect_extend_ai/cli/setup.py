@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml  # type: ignore[import-untyped]  # its stubs are a package of their own
+import yaml  # type: ignore[import-untyped]  # its stubs are a separate package
 from cyclopts import Parameter
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -37,18 +37,18 @@ from prefect_extend_ai.sweep.staleness import StalePolicy
 __all__ = ["Deployed", "deployment_plan", "run_setup"]
 
 SHIPPED_NAME = "extend"
-"""What the shipped prefect.yaml calls the block, the work pool and the deployments."""
+"""The name of the block, the work pool and the deployments in the shipped prefect.yaml."""
 DEPLOYMENTS = files("prefect_extend_ai.deployments")
 LOG_SHOWN = 1500
-"""How many of the last characters that a failed deploy said an error shows."""
+"""Characters of the end of a failed deploy's output that an error shows."""
 
 NEXT = """\
 
-Next, in a terminal of its own: the worker. From its start on sweeps are carried out as scheduled, and cancel for real
+Next, in another terminal: the worker. Once it has started, scheduled sweeps run, and cancel for real
   prefect worker start --pool {pool}
 What a sweep would cancel, as a page in Prefect, while the worker runs
   prefect deployment run cancel-stale-runs/{name} --param dry_run=true --watch
-Alarms, a message for each cancelled run, and the dead man's switch{renamed}
+Alarms, a message for each cancelled run, and an alarm when no sweep completes{renamed}
   prefect deploy --all --prefect-file {automations}
 Later, from time to time
   prefect-extend-ai check{named}"""
@@ -58,20 +58,20 @@ async def run_setup(
     *,
     name: BlockName = SHIPPED_NAME,
     pool: PoolName = SHIPPED_NAME,
-    block_only: Annotated[bool, Parameter(negative="")] = False,
-    resume: Annotated[bool, Parameter(negative="")] = False,
-    yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative="")] = False,
+    block_only: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    resume: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative="", show_default=False)] = False,
 ) -> None:
-    """Save the account as a block of Prefect's, make a work pool, and deploy the sweep with a schedule.
+    """Save the account as a Prefect block, create a work pool, and deploy the sweep with a schedule.
 
-    Raises ExtendError where Prefect or the settings are in the way; what was done until then stays done.
+    Raises ExtendError where Prefect or the settings are in the way; the steps before that are not undone.
 
     Args:
-        name: Name of the block and of both deployments: one name an account.
-        pool: Work pool whose workers carry out the sweeps; made, of type process, where there is none.
-        block_only: Only save the block, for a schedule of your own that names it.
-        resume: Switch a paused deployment on again; the UI has no switch for that.
-        yes: Overwrite a block that differs without asking.
+        name: Name of the block and of both deployments; each account needs its own.
+        pool: Work pool whose workers run the sweeps; created, of type process, if it does not exist.
+        block_only: Save the block only, for a schedule of your own that names it.
+        resume: Resume a paused deployment, which the Prefect UI cannot do.
+        yes: Overwrite a block that differs without confirmation.
     """
     console = Console(soft_wrap=True, highlight=False)
     credentials = ExtendSettings().credentials()
@@ -96,7 +96,7 @@ async def run_setup(
             deployed = await prefect.read_deployment_by_name(f"{flow}/{name}")
             _say(console, "Deployed", f"{flow}/{name}  {url_for('deployment', obj_id=deployed.id) or ''}")
     if there:
-        _say(console, "Kept", "the parameters and schedules that were deployed before")
+        _say(console, "Kept", "parameters and schedules of the existing deployments")
     named = "" if name == SHIPPED_NAME else f" --name {name}"
     if any(each.paused for each in there.values()):
         _say(console, "Paused", f"the sweep was paused, and still is: prefect-extend-ai setup{named} --resume")
@@ -118,12 +118,12 @@ async def run_setup(
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """What is kept of a deployment that is there already.
+    """What is kept of an existing deployment.
 
     Attributes:
-        parameters: the flow's parameters as somebody has set them.
-        paused: whether it is paused, and is to stay so.
-        scheduled: whether it has schedules, switched on or not.
+        parameters: the parameters of its flow.
+        paused: whether it is paused, and is to stay paused.
+        scheduled: whether it has schedules, active or not.
     """
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -137,8 +137,8 @@ def deployment_plan(name: str, pool: str, there: Mapping[str, Deployed] | None =
     Args:
         name: of the block and of both deployments.
         pool: the work pool.
-        there: the deployments that are there, by flow. Deploying them again keeps what people have set: their
-            parameters but for the block; schedules, by not naming any; and a pause, which Prefect 3.8 would end.
+        there: the existing deployments, by flow. Deploying them again keeps their parameters except the block, their
+            schedules, by not naming any, and a pause, which Prefect 3.8 would end.
     """
     plan: dict[str, Any] = yaml.safe_load((DEPLOYMENTS / "prefect.yaml").read_text("utf-8"))
     for deployment, flow in zip(plan["deployments"], FLOWS, strict=True):
@@ -155,7 +155,7 @@ def deployment_plan(name: str, pool: str, there: Mapping[str, Deployed] | None =
 
 
 async def _try(credentials: ExtendCredentials) -> None:
-    """Raise ExtendError where the account cannot read runs: a schedule with it would fail every time."""
+    """Raise ExtendError if the account cannot read runs: each sweep with it would fail."""
     try:
         await newest(credentials)
     except ExtendError as error:
@@ -166,7 +166,7 @@ async def _try(credentials: ExtendCredentials) -> None:
 
 
 async def _stale_now(credentials: ExtendCredentials, parameters: Mapping[str, Any]) -> str:
-    """What a sweep with these parameters would select at this moment, in words."""
+    """What a sweep with these parameters would select now, as a sentence."""
     try:
         limit, kind = parameters["max_processing_minutes"], RunKind(parameters.get("kind", "classify"))
         async with credentials.get_client() as client:
@@ -176,7 +176,9 @@ async def _stale_now(credentials: ExtendCredentials, parameters: Mapping[str, An
     if survey.refusal is not None:
         return f"the sweep would be refused: {survey.refusal}"
     stale = len(survey.stale)
-    return f"{stale} {kind} run{'' if stale == 1 else 's'}, of {survey.listed} looked at: what the first sweep cancels"
+    return (
+        f"{stale} {kind} run{'' if stale == 1 else 's'}, of {survey.listed} listed: what the first sweep would cancel"
+    )
 
 
 def _say(console: Console, what: str, how: str) -> None:
@@ -189,12 +191,12 @@ async def _save(
     saved = await saved_block(prefect, name)
     differing = differing_fields(saved, credentials) if saved else []
     if saved and not differing:
-        return f'"{name}" is saved already, as EXTEND_* says'
+        return f'"{name}" is saved already, and equals EXTEND_*'
     if saved and not yes:
         what = f'The saved block "{name}" differs from EXTEND_* in {", ".join(differing)}'
         if not sys.stdin.isatty():
             raise ExtendInputError(f"{what}: --yes overwrites it, another --name leaves it alone")
-        # Else asyncio would keep Ctrl-C for when the question is answered.
+        # Otherwise asyncio would handle Ctrl-C only after the question is answered.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if not Confirm.ask(f"{what}. Overwrite it?", console=console, default=False):
             raise ExtendInputError(f'the block "{name}" is kept as it was, and nothing is deployed')
@@ -207,8 +209,8 @@ async def _ensure_pool(prefect: PrefectClient, pool: str) -> str:
         found = await prefect.read_work_pool(pool)
     except ObjectNotFound:
         await prefect.create_work_pool(WorkPoolCreate(name=pool, type="process"))
-        return f'"{pool}" made, of type process'
-    return f'"{pool}" is there, of type {found.type}'
+        return f'"{pool}" created, of type process'
+    return f'"{pool}" exists, of type {found.type}'
 
 
 def _deploy(plan: dict[str, Any]) -> None:

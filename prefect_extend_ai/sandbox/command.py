@@ -1,4 +1,4 @@
-"""`prefect-extend-ai sandbox`: the sandbox on a port, for people."""
+"""`prefect-extend-ai sandbox`: the sandbox on a port."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _troubles(words: Sequence[str]) -> list[Trouble]:
 
 
 def _readable(read: Callable[[Sequence[str]], object]) -> Parameter:
-    """What makes the command line wrong, and not the sandbox, where words cannot be read."""
+    """A parameter whose words are checked while the command line is parsed, so that a wrong one is a usage error."""
 
     def validate(_: object, words: Sequence[str]) -> None:
         try:
@@ -74,37 +74,32 @@ def sandbox(
     requests_per_second: Annotated[float | None, Parameter(validator=validators.Number(gt=0))] = None,
     api_key: str = API_KEY,
     workspace: str = WORKSPACE,
-    organization_key: Annotated[bool, Parameter(negative="")] = False,
+    organization_key: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     clock_ahead: Annotated[float, Parameter(validator=_within_a_year)] = 0,
     behave: Annotated[tuple[str, ...], _MANY, _readable(_behaviour)] = (),
     trouble: Annotated[tuple[str, ...], _MANY, _readable(_troubles)] = (),
     chaos: int | None = None,
 ) -> None:
-    """Serve a look-alike of Extend's API on this machine, full of made-up runs.
-
-    Until Ctrl-C.
+    """Serve a sandbox of Extend's API on this machine, filled with generated runs, until Ctrl-C.
 
     Args:
         port: Port to listen on; 0 for any free one.
         host: Address to listen on.
-        runs: How many runs there are of each kind.
-        stuck: How many of these have been PROCESSING for 65 minutes to three days; 12, or all if there are fewer.
-        seed: Makes the same runs every time.
-        kind: Kind of run to make, classify if none is given; may be given several times.
-            All six kinds are served in any case.
-        requests_per_second: Rate limit of each category (GET, WRITE, RUN); none by default.
+        runs: Number of runs of each kind.
+        stuck: Number of runs that have been PROCESSING for 65 minutes to three days; by default 12, or all if fewer.
+        seed: Seed of the generated runs: the same seed, the same runs.
+        kind: Kind of run to generate, by default classify; repeatable.
+        requests_per_second: Rate limit of each category (GET, WRITE, RUN); no limit by default.
         api_key: The key that is accepted.
-        workspace: The workspace that the runs live in.
-        organization_key: The key is an organization's: each request must name the workspace.
-        clock_ahead: Minutes that the sandbox's clock is ahead of this machine's; negative for behind.
-        behave: A switch of the sandbox's behaviour, NAME=VALUE, for what the vendor does not document:
-            cancel, cancel_seconds, refusal_status, errors, second_cancel, retry_after, list_lag_seconds, paging, ...
-        trouble: Something that goes wrong, WHERE:WHICH:WHAT; may be given several times.
-        chaos: Seed for troubles at random.
+        workspace: The workspace of the runs.
+        organization_key: The key is an organization's, and each request has to name the workspace.
+        clock_ahead: Minutes by which the sandbox's clock is ahead of this machine's; negative for behind.
+        behave: An assumption about undocumented behaviour, NAME=VALUE; repeatable.
+        trouble: A fault rule, WHERE:WHICH:WHAT[@TIMES]; repeatable.
+        chaos: Seed of random faults.
 
     Raises:
-        ExtendInputError: for a behaviour or a trouble that cannot be read, more stuck runs than runs, a port that
-            is taken.
+        ExtendInputError: for a switch or a fault rule that cannot be read, more stuck runs than runs, or a port in use.
     """
     world = World(
         clock=lambda: datetime.now(UTC) + timedelta(minutes=clock_ahead),
@@ -138,11 +133,11 @@ def _announce(url: str, world: World, kinds: Sequence[KindName], api_key: str, w
     for kind in dict.fromkeys(kinds):
         served = sum(record.kind == kind for record in world.runs.values())
         console.print(f"  {kind}: {served} runs, {len(world.stale(kind=kind))} stuck for more than an hour")
-    # A key of somebody's own is not repeated on their screen.
+    # A key of your own is not repeated on the screen.
     key = api_key if api_key == API_KEY else "$KEY"
     named = f" -H 'x-extend-workspace-id: {workspace}'" if workspace else ""
     path = f"{kinds[0] if kinds else 'classify'}_runs"
-    console.print("\nLook at the runs in progress, the oldest first:")
+    console.print("\nList the runs in progress, the oldest first:")
     console.print(
         f"  curl -s '{url}/{path}?status=PROCESSING&sortDir=asc' -H \"Authorization: Bearer {key}\""
         f" -H 'x-extend-api-version: {API_VERSION}'{named}",

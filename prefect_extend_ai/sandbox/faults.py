@@ -1,4 +1,4 @@
-"""Answers that are no success, in every shape that clients of the API report."""
+"""Error responses, in every format that clients of the API report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Fault(Exception):  # an answer, not an error of this program
 
 
 def fault_response(fault: Fault, behaviour: Behaviour, request_id: str) -> Response:
-    """The answer to a request that failed, its body in the shape of `Behaviour.errors`."""
+    """The response to a request that failed; its body has the format of `Behaviour.errors`."""
     facts = {
         "code": fault.code,
         "message": fault.message,

@@ -186,7 +186,7 @@ class Gateway:
                 status = 503 if trouble.what == "outage" else int(trouble.what)
                 after = {"Retry-After": trouble.value} if trouble.value and trouble.what != "outage" else {}
                 default = "INTERNAL_ERROR" if status >= 500 else "INVALID_REQUEST"
-                fault = Fault(status, _CODES.get(status, default), "Trouble, as it was ordered.", after)
+                fault = Fault(status, _CODES.get(status, default), "A fault of the sandbox, as configured.", after)
                 return fault_response(fault, self._world.behaviour, call.request_id)
 
 

@@ -18,7 +18,7 @@ class Entry:
         time: when it was answered, by the sandbox's clock.
         operation: `list`, `get`, `cancel`, `create`, `delete` or `other`.
         status: the answer's status; None where the connection was dropped without one.
-        acted: whether the request reached the runs: not so when it was turned away, or troubled before.
+        acted: whether the request reached the runs: false if it was rejected or failed before.
         trouble: the trouble that struck it, as it was written.
         body_length: bytes of the answer's body.
     """

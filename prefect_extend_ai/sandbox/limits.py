@@ -1,4 +1,4 @@
-"""Extend's rate limits: so many requests a second for reading, for writing and for running, each on its own."""
+"""Extend's rate limits: requests a second for reading, for writing and for creating runs, each counted separately."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Category = Literal["GET", "WRITE", "RUN"]
 class Limiter:
     """A token bucket a category, which holds one second's worth of requests and starts full.
 
-    So an evenly paced client is never turned away, and over any t seconds at most `rate * (t + 1)` requests pass.
-    A request that is turned away costs nothing.
+    So an evenly paced client is never throttled, and over any t seconds at most `rate * (t + 1)` requests pass.
+    A throttled request costs nothing.
     """
 
     def __init__(self, requests_per_second: float | None) -> None:

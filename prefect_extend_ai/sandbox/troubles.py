@@ -1,37 +1,7 @@
-"""What goes wrong in the sandbox, as a script or at random.
+"""Faults of the sandbox, from a script or at random.
 
-A trouble is written `WHERE:WHICH:WHAT`, with `@FROM-TO` behind it to say when:
-
-    cancel:clr_abc:reset            the first cancel of that run loses its connection before it takes effect
-    cancel:clr_abc:reset-after      ... after it took effect: the answer is lost, the run is cancelled
-    get:*:503=2@1-3                 the first three single reads are answered 503 with Retry-After: 2
-    any:*:401@21-                   from the 21st request on the key is refused
-    list:*:outage=30                from the first listing on, every listing is answered 503 for 30 seconds
-    cancel:clr_abc:cancel=never     a cancel of that run is accepted, and nothing ever comes of it
-
-WHERE is `list`, `get`, `cancel`, `create`, `delete` or `any`. WHICH is a run's id (for a listing or a creation: a
-kind, as in `list:parse:500`), with `*` and `?` as in file names. WHAT is one of:
-
-    reset           the connection is dropped
-    slow=S          the answer takes S seconds
-    400 ... 599     that status with the API's error body; `503=2` adds `Retry-After: 2`
-    empty           200 without a body
-    html            200 with an HTML page
-    list            200 with a JSON list
-    redirect        302 to another host (`redirect=URL` names it)
-    outage=S        503 for every request that this trouble fits, from the first on, for S seconds
-
-and these change the run right before the request is handled:
-
-    finish          it is PROCESSED
-    status=NAME     it takes that status, an unknown one if you like
-    touch           its updatedAt moves to now
-    cancel=MODE     its cancel does what MODE says (see `CancelMode`): never, finishes, later, aborted, ...
-
-The first group but `outage` strikes before the request takes effect, with `-after` behind its name after it.
-Without `@` a trouble strikes once, the first time it fits; `@2` the second time, `@2-4` the second to the fourth,
-`@2-` from the second on. Each trouble counts every request that it fits; where several would strike one request,
-the first one written does.
+A fault rule is written `WHERE:WHICH:WHAT`, with `@FROM-TO` after it to say when: `get:*:503=2@1-3`. docs/sandbox.md
+describes the grammar and every fault.
 """
 
 from __future__ import annotations
@@ -47,17 +17,19 @@ from prefect_extend_ai.errors import ExtendInputError
 from prefect_extend_ai.sandbox.behaviour import CancelMode
 from prefect_extend_ai.sandbox.dice import dice_of
 
-__all__ = ["Trouble", "Troubles"]
+__all__ = ["FAULTS", "WHERE", "Trouble", "Troubles"]
 
-_WHERE = ("list", "get", "cancel", "create", "delete", "any")
+WHERE = ("list", "get", "cancel", "create", "delete", "any")
 _ANSWERS = ("reset", "slow", "empty", "html", "list", "redirect")
 _CHANGES = ("finish", "status", "touch", "cancel")
 _NEED_SECONDS = ("slow", "outage")
+FAULTS = (*_ANSWERS, "outage", *_CHANGES)
+"""Every fault but the statuses 400 to 599."""
 
 CHAOS_SHARE = 0.15
-"""The share of requests that chaos strikes."""
+"""The share of requests that `--chaos` disturbs."""
 _CHAOS_MOST = 3
-"""Chaos strikes only the first so many requests of a sort for a run, so that patience always wins."""
+"""Per operation and run `--chaos` disturbs only this many of the first requests, so that retries succeed in the end."""
 _CHAOS = (
     *("reset", "reset-after", "slow=0.5", "slow-after=0.5", "500", "500-after", "502", "503=1", "503-after=1", "429=1"),
     *("empty", "empty-after", "html", "html-after", "list-after", "redirect", "400", "409", "422", "408-after"),
@@ -67,13 +39,13 @@ _CHAOS = (
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One thing that goes wrong; `Trouble.parse` reads it as it is written above, `str` writes it.
+    """One fault rule; `Trouble.parse` reads its written form, `str` writes it.
 
     Attributes:
         after: whether the request takes effect first.
-        value: what stands behind `=`; empty for nothing.
-        first: the first time it fits at which it strikes, from 1.
-        last: the last such time; None for no end.
+        value: the text after `=`; empty for none.
+        first: the first matching request that it applies to, from 1.
+        last: the last such request; None for no end.
     """
 
     where: str
@@ -86,21 +58,21 @@ class Trouble:
 
     @classmethod
     def parse(cls, text: str) -> Trouble:
-        """Read a trouble. Raises ExtendInputError, which says what is wrong with it."""
+        """Read a fault rule. Raises ExtendInputError, which says what is wrong with it."""
         try:
             where, which, rest = text.split(":", 2)
         except ValueError:
-            raise ExtendInputError(f"a trouble is WHERE:WHICH:WHAT, like cancel:*:reset, not {text!r}") from None
+            raise ExtendInputError(f"a fault rule is WHERE:WHICH:WHAT, like cancel:*:reset, not {text!r}") from None
         what, at, times = rest.rpartition("@")
         if not at:
             what, times = rest, "1"
         what, _, value = what.partition("=")
         name = what.removesuffix("-after")
         first, dash, last = times.partition("-")
-        if where not in _WHERE:
-            raise ExtendInputError(f"{text!r}: {where!r} is none of {', '.join(_WHERE)}")
+        if where not in WHERE:
+            raise ExtendInputError(f"{text!r}: {where!r} is not one of {', '.join(WHERE)}")
         if not first.isdecimal() or (last and not last.isdecimal()) or int(first) < 1:
-            raise ExtendInputError(f"{text!r}: @{times} is none of @2, @2-4, @2-")
+            raise ExtendInputError(f"{text!r}: @{times} is not of the form @2, @2-4 or @2-")
         trouble = cls(
             where,
             which,
@@ -115,8 +87,10 @@ class Trouble:
 
     def _check(self, text: str) -> None:
         is_status = self.what.isdecimal() and 400 <= int(self.what) <= 599
-        if not is_status and self.what not in (*_ANSWERS, *_CHANGES, "outage"):
-            raise ExtendInputError(f"{text!r}: {self.what!r} is no trouble this sandbox knows")
+        if not is_status and self.what not in FAULTS:
+            raise ExtendInputError(
+                f"{text!r}: {self.what!r} is neither a status from 400 to 599 nor one of {', '.join(FAULTS)}"
+            )
         if self.after and not (is_status or self.what in _ANSWERS):
             raise ExtendInputError(f"{text!r}: {self.what} has no -after")
         if self.what in _NEED_SECONDS or (is_status and self.value):
@@ -133,11 +107,11 @@ class Trouble:
 
     @property
     def seconds(self) -> float:
-        """The value as seconds, of a trouble that takes some."""
+        """The value of a fault that takes seconds."""
         return float(self.value)
 
     def fits(self, where: str, which: str) -> bool:
-        """Whether it concerns such a request."""
+        """Whether it applies to such a request."""
         return self.where in ("any", where) and fnmatchcase(which, self.which)
 
     def __str__(self) -> str:
@@ -148,7 +122,7 @@ class Trouble:
 
 
 class Troubles:
-    """A script of troubles, and chaos by a seed. The same requests meet the same troubles every time."""
+    """A script of fault rules, and random faults by a seed. The same requests get the same faults every time."""
 
     def __init__(self, script: Iterable[Trouble | str] = (), chaos: int | None = None) -> None:
         self.script: list[Trouble] = []
@@ -159,17 +133,17 @@ class Troubles:
         self.add(*script)
 
     def add(self, *troubles: Trouble | str) -> None:
-        """Add troubles to the script. Raises ExtendInputError for one that cannot be read."""
+        """Add fault rules to the script. Raises ExtendInputError for one that cannot be read."""
         self.script += [each if isinstance(each, Trouble) else Trouble.parse(each) for each in troubles]
 
     def clear(self) -> None:
-        """Take all troubles away, and what was counted of them."""
+        """Remove all fault rules, and their counts."""
         self.script.clear()
         self._fitted.clear()
         self._until.clear()
 
     def strike(self, where: str, which: str, now: datetime) -> Trouble | None:
-        """The trouble that this request meets, if any."""
+        """The fault rule that applies to this request, if any."""
         struck: Trouble | None = None
         for number, trouble in enumerate(self.script):
             if not trouble.fits(where, which):
@@ -195,5 +169,5 @@ class Troubles:
         what = rng.choice(_CHAOS)
         if where in ("list", "create", "other") and what.partition("=")[0] in _CHANGES:
             return None
-        # Not written into the line: an id may have a colon in it.
+        # Not parsed from one text: an id may contain a colon.
         return replace(Trouble.parse(f"any:*:{what}"), where=where, which=which)

@@ -41,10 +41,10 @@ class World:
         keys: API keys and the workspace each is bound to; None for an organization key, which must name one
             with each request.
         requests_per_second: the rate limit of each category; None for no limit.
-        troubles: what goes wrong, see `prefect_extend_ai.sandbox.troubles`.
-        chaos: a seed for troubles at random; None for none.
+        troubles: fault rules, see docs/sandbox.md.
+        chaos: a seed for random faults; None for none.
         seed: makes ids and contents the same every time.
-        sleep: waits so many seconds where an answer is slow; a test with a clock of its own passes its own.
+        sleep: delays a slow response by a number of seconds; a test with a virtual clock passes another.
 
     Attributes:
         runs: every run there is, by id. Call `get` to see one as of now.

@@ -22,7 +22,7 @@ def told(done, code):
 
 def test_setup_leads_to_a_sweep_that_runs_and_check_says_so(account):
     before = told(account.type("prefect-extend-ai", "check"), 1)
-    assert 'mend  Block       "extend" is not saved: prefect-extend-ai setup --name extend' in before
+    assert 'fail  Block       "extend" is not saved: prefect-extend-ai setup --name extend' in before
 
     said = told(account.type("prefect-extend-ai", "setup"), 0)
     steps = (
@@ -38,7 +38,7 @@ def test_setup_leads_to_a_sweep_that_runs_and_check_says_so(account):
     assert all(any(line.startswith(step) for line in lines) for step in steps), said
     assert "prefect worker start --pool extend" in said
     idle = told(account.type("prefect-extend-ai", "check"), 1)
-    assert "nothing is there to run the next one: prefect worker start --pool extend" in idle
+    assert "no worker is running: prefect worker start --pool extend" in idle
     account.postpone(SWEEP)
 
     with account.worker():
@@ -65,7 +65,7 @@ def test_setup_again_keeps_what_is_there_and_what_is_paused(account):
     account.api.patch(f"/deployments/{first['id']}/schedules/{schedule['id']}", json=hourly).raise_for_status()
     said = told(account.type("prefect-extend-ai", "setup"), 0)
     assert '"extend" is saved already' in said
-    assert '"extend" is there, of type process' in said
+    assert '"extend" exists, of type process' in said
     assert "the sweep was paused, and still is: prefect-extend-ai setup --resume" in said
     off = told(account.type("prefect-extend-ai", "check"), 1)
     assert "the deployment is paused: prefect-extend-ai setup --name extend --resume" in off
@@ -127,6 +127,6 @@ def test_a_prefect_that_does_not_answer_is_one_sentence(account):
     assert "Prefect at http://127.0.0.1:9/api does not answer" in told(
         account.type("prefect-extend-ai", "setup", **nowhere), 1
     )
-    assert "mend  Prefect     Prefect at http://127.0.0.1:9/api does not answer" in told(
+    assert "fail  Prefect     Prefect at http://127.0.0.1:9/api does not answer" in told(
         account.type("prefect-extend-ai", "check", **nowhere), 1
     )

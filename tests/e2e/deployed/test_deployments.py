@@ -77,13 +77,13 @@ def test_a_worker_carries_out_a_run_although_an_earlier_one_died_with_its_worker
     assert KEY not in json.dumps(run)
 
 
-SERVE = ("python", "-m", "prefect_extend_ai.deployments.serve", "--name", "served")
+SERVE = ("prefect-extend-ai", "serve", "--name", "served")
 SERVED = "cancel-stale-runs/served"
 
 
 def until_served(account, process):
     def look():
-        assert process.poll() is None, (account.cwd / "python.log").read_text()
+        assert process.poll() is None, (account.cwd / "prefect-extend-ai.log").read_text()
         return account.api.get(f"/deployments/name/{SERVED}").is_success and account.schedules(SERVED)
 
     return account.eventually(look)
@@ -99,6 +99,7 @@ def test_serve_carries_out_runs_without_a_work_pool_and_keeps_the_key_out_of_the
         second = account.ended(account.run(SERVED))
     assert sweep["parameters"] == {
         "credentials": block_reference("served"),
+        "kind": "classify",
         "max_processing_minutes": 75,
         "dry_run": False,
     }
@@ -107,7 +108,7 @@ def test_serve_carries_out_runs_without_a_work_pool_and_keeps_the_key_out_of_the
     assert by_id["state"]["message"] == "Cancelled 1 of 1 classify run"
     assert second["state"]["message"] == "Cancelled 2 of 2 stale classify runs"
     assert KEY not in json.dumps([sweep, first, second])
-    assert KEY not in (account.cwd / "python.log").read_text()
+    assert KEY not in (account.cwd / "prefect-extend-ai.log").read_text()
 
 
 def test_serving_again_leaves_a_paused_schedule_paused(account):
@@ -122,7 +123,7 @@ def test_serving_again_leaves_a_paused_schedule_paused(account):
 
 
 def test_serve_leaves_alone_a_sweep_that_workers_run(deployed):
-    done = deployed.type("python", "-m", "prefect_extend_ai.deployments.serve")
+    done = deployed.type("prefect-extend-ai", "serve")
     assert done.returncode == 1
     assert 'cancel-stale-runs/extend is deployed to the work pool "extend"' in done.stderr
     assert set(deployed.schedules(SWEEP)) == {"every-15-minutes", "other-workspace"}

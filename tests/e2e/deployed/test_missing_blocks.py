@@ -55,7 +55,7 @@ async def deploy_all():
 def test_check_names_each_deployment_whose_block_is_missing(account):
     gone = asyncio.run(deploy_all())
     said = account.type("prefect-extend-ai", "check", "--name", "well").stdout
-    lines = [line.split(maxsplit=2)[2] for line in said.splitlines() if line.startswith("mend  Deployment")]
+    lines = [line.split(maxsplit=2)[2] for line in said.splitlines() if line.startswith("fail  Deployment")]
     again = "save it again, prefect-extend-ai setup --block-only --name"
     choose = "choose a saved block in its parameters"
     expected = {
@@ -68,7 +68,7 @@ def test_check_names_each_deployment_whose_block_is_missing(account):
     }
     assert len(lines) == len(expected), said
     for names, how in expected.items():
-        assert any(line.startswith(f"{names}, which is not there: {how}") for line in lines), said
+        assert any(line.startswith(f"{names}, which does not exist: {how}") for line in lines), said
 
 
 def test_a_sweep_that_failed_for_its_block_is_told_what_to_do(account):
@@ -80,7 +80,7 @@ def test_a_sweep_that_failed_for_its_block_is_told_what_to_do(account):
         run = account.ended(account.run("cancel-stale-runs/extend"))
         assert "Failed to resolve block references" in run["state"]["message"], run["state"]
         said = account.type("prefect-extend-ai", "check").stdout
-    assert 'mend  Block       "extend" is not saved: prefect-extend-ai setup --name extend' in said
-    assert 'cancel-stale-runs/extend names the block "extend-credentials/extend", which is not there' in said
-    (last,) = [line for line in said.splitlines() if line.startswith("mend  Last sweep")]
-    assert last.endswith("save that again, or name another in the deployment's parameters")
+    assert 'fail  Block       "extend" is not saved: prefect-extend-ai setup --name extend' in said
+    assert 'cancel-stale-runs/extend names the block "extend-credentials/extend", which does not exist' in said
+    (last,) = [line for line in said.splitlines() if line.startswith("fail  Last sweep")]
+    assert last.endswith("save it again, or name another in the deployment's parameters")

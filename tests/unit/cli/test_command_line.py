@@ -9,6 +9,7 @@ import pytest
 from cyclopts import App
 
 from prefect_extend_ai.cli import command_line as cli
+from prefect_extend_ai.cli.help_texts import COMMANDS
 from prefect_extend_ai.errors import ExtendError
 
 
@@ -33,7 +34,31 @@ def test_help_shows_the_commands_and_examples(capsys: pytest.CaptureFixture[str]
     assert exit_code("--help") == 0
     said = capsys.readouterr().out
     assert "prefect-extend-ai sandbox --port 8765" in said
-    assert "prefect-extend-ai demo --stay" in said
+    assert "prefect-extend-ai serve --every 15" in said
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_the_same_form_of_help(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "120")
+    assert exit_code(command, "--help") == 0
+    said = capsys.readouterr().out
+    parts = [
+        f"Usage: prefect-extend-ai {command} [OPTIONS]",
+        "Options",
+        "Examples:\n\n    ",
+        "Exit codes:\n\n    0    ",
+    ]
+    places = [said.find(part) for part in parts]
+    assert places == sorted(places), said
+    assert -1 not in places, said
+    examples = said[places[2] : places[3]].splitlines()[2:-1]
+    assert all(f"prefect-extend-ai {command}" in each for each in examples), examples
+
+
+def test_each_command_has_its_own_help_and_no_other():
+    assert set(COMMANDS) == {name for name in cli.app if not name.startswith("-")}
 
 
 def test_help_does_not_wait_for_what_the_commands_import():

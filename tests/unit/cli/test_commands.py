@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
+from prefect.client.schemas.responses import DeploymentResponse
 
 from prefect_extend_ai import ExtendCredentials, RunKind, StalePolicy
 from prefect_extend_ai.cli.blocks import block_reference, differing_fields
-from prefect_extend_ai.cli.check import look_at_extend
+from prefect_extend_ai.cli.check import check_extend, how_to_serve
 from prefect_extend_ai.cli.command_line import main
 from prefect_extend_ai.cli.findings import Verdict
 from prefect_extend_ai.cli.setup import Deployed, _stale_now, deployment_plan
@@ -28,7 +30,7 @@ def nothing_set(monkeypatch, tmp_path):
 async def look(world, **fields):
     with serve(world) as sandbox:
         block = ExtendCredentials(base_url=sandbox.url, **{"api_key": KEY} | fields)
-        return {each.about: each for each in await look_at_extend(block, RunKind.CLASSIFY)}
+        return {each.subject: each for each in await check_extend(block, RunKind.CLASSIFY)}
 
 
 async def test_a_key_that_reads_runs_is_well_and_one_request_shows_it():
@@ -42,36 +44,36 @@ async def test_a_key_that_reads_runs_is_well_and_one_request_shows_it():
 async def test_a_wrong_key_is_to_be_mended_and_is_not_shown():
     found = await look(World(keys={"sk_another": "ws_1"}))
     assert list(found) == ["Extend"]
-    assert found["Extend"].verdict is Verdict.MEND
-    assert "check the API key" in found["Extend"].said
-    assert KEY not in found["Extend"].said
+    assert found["Extend"].verdict is Verdict.FAIL
+    assert "check the API key" in found["Extend"].text
+    assert KEY not in found["Extend"].text
 
 
 async def test_an_organization_s_key_without_a_workspace_is_told_to_name_one():
     found = await look(World(keys={KEY: None}))
-    assert found["Extend"].verdict is Verdict.MEND
-    assert "workspace" in found["Extend"].said
+    assert found["Extend"].verdict is Verdict.FAIL
+    assert "workspace" in found["Extend"].text
 
 
 async def test_a_workspace_without_any_run_raises_the_question_whether_it_is_the_right_one():
     found = await look(World(keys={KEY: None}), workspace_id="ws_empty")
-    assert found["Workspace"].verdict is Verdict.NOTE
-    assert found["Workspace"].said.startswith("ws_empty has no classify runs at all: is it the right one")
+    assert found["Workspace"].verdict is Verdict.WARN
+    assert found["Workspace"].text.startswith("ws_empty has no classify runs at all: is it the right one")
 
 
 async def test_a_clock_that_is_off_is_noticed():
     world = World(keys={KEY: "ws_sandbox"}, clock=lambda: datetime.now(UTC) + timedelta(minutes=10, seconds=30))
     world.add(age_minutes=1)
     found = (await look(world))["Clock"]
-    assert found.verdict is Verdict.NOTE
+    assert found.verdict is Verdict.WARN
     # The run changed nine minutes from now by the clock here.
-    assert found.said.startswith("Extend's clock is 10 minutes ahead of the one here. The clock here is likely")
+    assert found.text.startswith("Extend's clock is 10 minutes ahead of the one here. The clock here is likely")
 
 
 async def test_a_date_that_is_off_is_told_from_a_clock_here_that_is():
     world = World(keys={KEY: "ws_sandbox"}, behaviour=Behaviour(date_ahead_minutes=600))
     world.add(age_minutes=1)
-    assert "Extend's is likely the wrong one" in (await look(world))["Clock"].said
+    assert "Extend's is likely the wrong one" in (await look(world))["Clock"].text
 
 
 async def test_what_setup_calls_stale_goes_by_both_clocks():
@@ -79,7 +81,7 @@ async def test_what_setup_calls_stale_goes_by_both_clocks():
     world.add(age_minutes=2)
     with serve(world) as sandbox:
         block = ExtendCredentials(base_url=sandbox.url, api_key=KEY)
-        assert (await _stale_now(block, {"max_processing_minutes": 60})).startswith("0 classify runs, of 1 looked at")
+        assert (await _stale_now(block, {"max_processing_minutes": 60})).startswith("0 classify runs, of 1 listed")
         world.behaviour = Behaviour(heeds_filters=False)
         world.add(age_minutes=90)
         said = await _stale_now(block, {"max_processing_minutes": 60, "policy": {"batch_id": "bpr_1"}})
@@ -91,16 +93,16 @@ async def test_a_hold_by_another_key_is_told_where_the_policy_is_known():
     world.add(age_minutes=90, metadata={"ops": {"hold": True}})
     with serve(world) as sandbox:
         block = ExtendCredentials(base_url=sandbox.url, api_key=KEY)
-        found = await look_at_extend(block, RunKind.CLASSIFY, StalePolicy())
-        assert found[-1].about == "Holds"
-        held = await look_at_extend(block, RunKind.CLASSIFY, StalePolicy(hold_key="ops.hold"))
-        assert [each.about for each in held] == ["Extend", "Workspace", "Clock"]
+        found = await check_extend(block, RunKind.CLASSIFY, StalePolicy())
+        assert found[-1].subject == "Holds"
+        held = await check_extend(block, RunKind.CLASSIFY, StalePolicy(hold_key="ops.hold"))
+        assert [each.subject for each in held] == ["Extend", "Workspace", "Clock"]
 
 
 async def test_without_a_block_and_without_a_key_it_says_which_variable_to_set():
-    [finding] = await look_at_extend(None, RunKind.CLASSIFY)
-    assert finding.verdict is Verdict.MEND
-    assert "EXTEND_API_KEY" in finding.said
+    [finding] = await check_extend(None, RunKind.CLASSIFY)
+    assert finding.verdict is Verdict.FAIL
+    assert "EXTEND_API_KEY" in finding.text
 
 
 def test_blocks_differ_by_the_names_of_fields_and_never_by_what_is_in_them():
@@ -138,6 +140,9 @@ def test_what_somebody_has_set_on_a_deployment_is_planned_again_but_for_the_bloc
         ["setup", "--pool", ""],
         ["check", "--kind", "edit"],
         ["check", "surplus"],
+        ["serve", "--every", "0"],
+        ["serve", "--limit", "0"],
+        ["serve", "--kind", "edit"],
         ["sandbox", "--behave", "cancel=nope"],
         ["sandbox", "--trouble", "nonsense"],
         ["sandbox", "--clock-ahead", "nan"],
@@ -150,14 +155,20 @@ def test_a_command_line_that_is_wrong_ends_with_2(words, capsys):
     assert ended.value.code == 2
 
 
-@pytest.mark.parametrize("command", ["setup", "check"])
-def test_help_shows_examples_and_exit_codes(command, capsys):
-    with pytest.raises(SystemExit) as ended:
-        main([command, "--help"])
-    assert not ended.value.code
-    said = capsys.readouterr().out
-    assert f"    prefect-extend-ai {command}" in said
-    assert "Exit codes: 0" in said
+def deployed(parameters, minutes=None):
+    schedules = [] if minutes is None else [{"schedule": {"interval": 60 * minutes}}]
+    now = datetime.now(UTC)
+    return DeploymentResponse(
+        id=uuid4(), created=now, updated=now, name="served", flow_id=uuid4(), parameters=parameters, schedules=schedules
+    )
+
+
+def test_serving_again_as_check_says_resets_no_option():
+    options = {"kind": "extract", "max_processing_minutes": 75, "dry_run": True}
+    assert how_to_serve(deployed(options, minutes=30)) == (
+        "prefect-extend-ai serve --name served --kind extract --limit 75 --dry-run --every 30"
+    )
+    assert how_to_serve(deployed({})) == "prefect-extend-ai serve --name served"
 
 
 def test_without_a_prefect_to_talk_to_check_says_how_to_get_one(monkeypatch, capsys):

@@ -25,14 +25,14 @@ from prefect_extend_ai.sweep.report import PendingCancel
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SWEPT = LastSweep(
-    "brave-owl", "Completed", "Cancelled 3 of 3 stale classify runs", NOW - timedelta(minutes=7), well=True
+    "brave-owl", "Completed", "Cancelled 3 of 3 stale classify runs", NOW - timedelta(minutes=7), completed=True
 )
-REFUSED = LastSweep("sad-owl", "Refused", "Refused, nothing was cancelled", NOW - timedelta(days=3), well=False)
+REFUSED = LastSweep("sad-owl", "Refused", "Refused, nothing was cancelled", NOW - timedelta(days=3), completed=False)
 WELL = {
     "scheduled": True,
-    "coming": NOW + timedelta(minutes=8),
+    "next_at": NOW + timedelta(minutes=8),
     "paused": None,
-    "staffed": True,
+    "ready": True,
     "how_to_start": "start it",
     "now": NOW,
 }
@@ -59,20 +59,20 @@ def test_a_clock_within_two_minutes_agrees(seconds):
 def test_a_wrong_clock_is_told_with_how_far_and_whose(ours, changed, said):
     run = {"updatedAt": (NOW - timedelta(minutes=changed)).isoformat()}
     finding = judge_clock(a_page(NOW, NOW + timedelta(minutes=ours), run))
-    assert finding.verdict is Verdict.NOTE
-    assert finding.said.startswith(f"Extend's clock is {said}")
+    assert finding.verdict is Verdict.WARN
+    assert finding.text.startswith(f"Extend's clock is {said}")
 
 
 def test_a_response_without_a_date_stops_every_sweep():
-    assert judge_clock(a_page(None, NOW)).verdict is Verdict.MEND
+    assert judge_clock(a_page(None, NOW)).verdict is Verdict.FAIL
 
 
 def test_what_looks_like_a_hold_and_holds_nothing_is_told():
     runs = [Run.from_item("classify", {"id": f"clr_{n}", "metadata": m}) for n, m in enumerate([{}, {"ops_hold": 1}])]
     finding = judge_holds(runs, StalePolicy())
-    assert finding.verdict is Verdict.NOTE
-    assert "1 run in progress, clr_1 the oldest" in finding.said
-    assert "the hold key is prefect_hold" in finding.said
+    assert finding.verdict is Verdict.WARN
+    assert "1 run in progress, clr_1 the oldest" in finding.text
+    assert "the hold key is prefect_hold" in finding.text
     assert judge_holds(runs, StalePolicy(hold_key="ops.hold")) is not None
     assert judge_holds(runs, StalePolicy(hold_key="ops_hold")) is None
 
@@ -80,62 +80,62 @@ def test_what_looks_like_a_hold_and_holds_nothing_is_told():
 def test_a_recent_good_sweep_and_the_next_one_due_is_well():
     finding = judge_last_sweep(SWEPT, **WELL)
     assert finding.verdict is Verdict.OK
-    assert finding.said == (
+    assert finding.text == (
         "7 minutes ago: Completed, Cancelled 3 of 3 stale classify runs; the next is due in 8 minutes"
     )
 
 
 def test_a_sweep_that_did_not_end_well_is_named():
     finding = judge_last_sweep(REFUSED, **WELL)
-    assert finding.verdict is Verdict.MEND
-    assert finding.said == "3 days ago: Refused, Refused, nothing was cancelled (flow run sad-owl)"
+    assert finding.verdict is Verdict.FAIL
+    assert finding.text == "3 days ago: Refused, Refused, nothing was cancelled (flow run sad-owl)"
 
 
 def test_a_sweep_without_its_block_says_what_to_do():
     said = "Validation of flow parameters failed with error: Failed to resolve block references in parameters."
     finding = judge_last_sweep(replace(REFUSED, state="Failed", message=said), **WELL)
-    assert finding.verdict is Verdict.MEND
-    assert finding.said.endswith(
-        "the block that it named was not there: save that again, or name another in the deployment's parameters"
+    assert finding.verdict is Verdict.FAIL
+    assert finding.text.endswith(
+        "the block it names does not exist: save it again, or name another in the deployment's parameters"
     )
 
 
 def test_a_sweep_that_is_still_pending_is_worth_a_note():
     pending = replace(SWEPT, state="StillPending", message="No stale classify runs; 3 cancels pending")
     finding = judge_last_sweep(pending, **WELL)
-    assert finding.verdict is Verdict.NOTE
-    assert "3 cancels pending; cancels of earlier sweeps are still pending" in finding.said
-    assert judge_last_sweep(pending, **WELL | {"staffed": False}).verdict is Verdict.MEND
+    assert finding.verdict is Verdict.WARN
+    assert "3 cancels pending; cancels of earlier sweeps are still pending" in finding.text
+    assert judge_last_sweep(pending, **WELL | {"ready": False}).verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize("last", [SWEPT, None])
 def test_without_a_worker_it_says_how_to_start_one(last):
-    finding = judge_last_sweep(last, **WELL | {"staffed": False})
-    assert finding.verdict is Verdict.MEND
-    assert finding.said.endswith("nothing is there to run the next one: start it")
+    finding = judge_last_sweep(last, **WELL | {"ready": False})
+    assert finding.verdict is Verdict.FAIL
+    assert finding.text.endswith("no worker is running: start it")
 
 
 def test_what_is_paused_is_told_but_hides_no_sweep_that_went_wrong():
-    paused = WELL | {"paused": "the work pool is paused: resume it", "staffed": False}
+    paused = WELL | {"paused": "the work pool is paused: resume it", "ready": False}
     finding = judge_last_sweep(SWEPT, **paused)
-    assert finding.verdict is Verdict.MEND
-    assert finding.said.endswith("; no sweep will run: the work pool is paused: resume it")
-    assert "flow run sad-owl" in judge_last_sweep(REFUSED, **paused).said
+    assert finding.verdict is Verdict.FAIL
+    assert finding.text.endswith("; no sweep will run: the work pool is paused: resume it")
+    assert "flow run sad-owl" in judge_last_sweep(REFUSED, **paused).text
 
 
 def test_a_watchdog_without_a_schedule_is_off():
     finding = judge_last_sweep(SWEPT, **WELL | {"scheduled": False})
-    assert finding.verdict is Verdict.MEND
-    assert "no schedule is active" in finding.said
+    assert finding.verdict is Verdict.FAIL
+    assert "no schedule is active" in finding.text
 
 
 def test_before_the_first_sweep_it_says_when_that_is_due():
     finding = judge_last_sweep(None, **WELL)
-    assert (finding.verdict, finding.said) == (Verdict.NOTE, "there was none yet; the next is due in 8 minutes")
+    assert (finding.verdict, finding.text) == (Verdict.WARN, "no sweep has run yet; the next is due in 8 minutes")
 
 
 def test_a_schedule_whose_runs_are_not_made_yet_is_active_all_the_same():
-    assert judge_last_sweep(SWEPT, **WELL | {"coming": None}).said.endswith("; a schedule is active")
+    assert judge_last_sweep(SWEPT, **WELL | {"next_at": None}).text.endswith("; a schedule is active")
 
 
 def intent(*run_ids, kind="classify", hours=5, known=None, **scope):
@@ -157,14 +157,14 @@ def test_what_is_pending_is_told_by_kind_and_account():
         intent("clr_0", hours=0),
     ]
     found = judge_pending(open_, block, NOW)
-    assert [each.said for each in found] == [
+    assert [each.text for each in found] == [
         (
-            "2 classify runs of earlier sweeps not ended, the oldest for 3 days, 1 of them set aside: "
+            "2 classify runs of earlier sweeps still pending, the oldest for 3 days, 1 of them set aside: "
             "the last report lists them"
         ),
-        "1 extract run of earlier sweeps not ended, the oldest for 2 hours: the last report lists them",
+        "1 extract run of earlier sweeps still pending, the oldest for 2 hours: the last report lists them",
         (
-            "2 cancel intents with 3 runs of another workspace or address open for 2 days: "
+            "2 cancel intents with 3 runs of another workspace or address pending for 2 days: "
             "a sweep whose account can read them recovers them"
         ),
     ]

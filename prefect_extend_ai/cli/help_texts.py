@@ -1,0 +1,109 @@
+"""What `--help` says of each command, in one form: description, options, examples, exit codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+__all__ = ["COMMANDS", "FAILED", "INTERRUPTED", "PROGRAM", "USAGE", "CommandHelp"]
+
+FAILED = 1
+USAGE = 2
+INTERRUPTED = 130
+
+COMMON_CODES = {FAILED: "Failed; the error says why.", USAGE: "The command line is wrong.", INTERRUPTED: "Ctrl-C."}
+
+
+@dataclass(frozen=True, slots=True)
+class CommandHelp:
+    """The help of one command; its options are documented where the command is defined.
+
+    Attributes:
+        summary: one sentence, shown in the list of commands too.
+        examples: command lines.
+        details: what else to know before typing it, in short lines.
+        codes: exit codes that mean something else than they usually do.
+    """
+
+    summary: str
+    examples: Sequence[str]
+    details: str = ""
+    codes: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def description(self) -> str:
+        """What is shown above the options."""
+        return f"{self.summary}\n\n{self.details}" if self.details else self.summary
+
+    @property
+    def epilogue(self) -> str:
+        """What is shown below the options."""
+        codes = {0: "Done."} | COMMON_CODES | dict(self.codes)
+        examples = "\n".join(f"    {each}" for each in self.examples)
+        meanings = "\n".join(f"    {code:<5}{meaning}" for code, meaning in sorted(codes.items()) if meaning)
+        return f"Examples:\n\n{examples}\n\nExit codes:\n\n{meanings}"
+
+
+PROGRAM = CommandHelp(
+    "Cancels Extend document runs that have been processing too long, and records how each ended.",
+    (
+        "prefect-extend-ai demo",
+        "prefect-extend-ai setup",
+        "prefect-extend-ai check",
+        "prefect-extend-ai serve --every 15 --limit 60",
+        "prefect-extend-ai sandbox --port 8765 --runs 60 --stuck 12",
+    ),
+)
+
+COMMANDS = {
+    "demo": CommandHelp(
+        "Show a sweep on this machine: a sandbox of Extend's API and a real Prefect server.",
+        ("prefect-extend-ai demo", "prefect-extend-ai demo --stay"),
+        "Requires no account and no network, and takes about half a minute. At the end everything is stopped.",
+    ),
+    "setup": CommandHelp(
+        "Save the account as a Prefect block, create a work pool, and deploy the sweep with a schedule.",
+        (
+            "prefect-extend-ai setup",
+            "prefect-extend-ai setup --name acme --pool documents --yes",
+            "EXTEND_WORKSPACE_ID=ws_2 prefect-extend-ai setup --name other-workspace --block-only",
+        ),
+        "The account is read from EXTEND_API_KEY and the other EXTEND_* variables, or from .env. It is safe to run "
+        "again: parameters, schedules and pauses of existing deployments are kept, and a block that differs is "
+        "overwritten only after confirmation.",
+    ),
+    "check": CommandHelp(
+        "Check that sweeps can run: key, workspace, clock, Prefect, block, deployments, last sweep.",
+        (
+            "prefect-extend-ai check",
+            "prefect-extend-ai check --name acme --kind extract",
+            'prefect-extend-ai check || echo "the watchdog does not run as intended"',
+        ),
+        "Prints one line for each finding, marked ok, warn or fail, with what to do. Extend is asked with the saved "
+        "block, which is what sweeps use, or else with the EXTEND_* variables. Changes nothing and cancels nothing.",
+        {0: "No finding is marked fail.", FAILED: "At least one finding is marked fail."},
+    ),
+    "serve": CommandHelp(
+        "Run sweeps on a schedule in this process: no work pool and no worker.",
+        (
+            "prefect-extend-ai serve",
+            "prefect-extend-ai serve --every 5 --limit 30 --dry-run --name rehearsal",
+            "prefect-extend-ai serve --kind extract --name extract",
+        ),
+        "Deploys both flows and executes their runs until Ctrl-C. The account is read from EXTEND_API_KEY and the "
+        "other EXTEND_* variables, or from .env, and saved as a Prefect block; if the block is already saved, no "
+        "variable is required. The deployments refer to the block and contain no key.",
+        {0: "Stopped."},
+    ),
+    "sandbox": CommandHelp(
+        "Serve a sandbox of Extend's API for dry runs and tests.",
+        (
+            "prefect-extend-ai sandbox --runs 900 --stuck 300 --requests-per-second 10",
+            "prefect-extend-ai sandbox --trouble 'cancel:*:reset-after@1-3' --chaos 7",
+            "prefect-extend-ai sandbox --behave cancel=later --behave refusal_status=409",
+        ),
+        "Nothing leaves this machine, and no real run is affected. docs/sandbox.md describes every fault of --trouble "
+        "and every switch of --behave.",
+        {0: "Stopped with Ctrl-C.", INTERRUPTED: ""},
+    ),
+}
