@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from prefect_extend_ai._json import parse_json
-from prefect_extend_ai.errors import ExtendInputError, ExtendOddAnswerError
+from prefect_extend_ai.errors import ExtendInputError, ExtendUnexpectedResponseError
 from prefect_extend_ai.runs.kinds import CANCELLED, FAILED, PROCESSED, PROCESSING, KindName, RunKind
 from prefect_extend_ai.runs.moments import Moment
 
@@ -111,23 +111,23 @@ class Run:
         request_id: str | None = None,
         date: datetime | None = None,
     ) -> Run:
-        """Parse one run. Raises ExtendOddAnswerError for text that is not a JSON object with an id."""
+        """Parse one run. Raises ExtendUnexpectedResponseError for text that is not a JSON object with an id."""
         try:
             text = text.removeprefix("\ufeff")  # a byte-order mark is no part of the object
             raw = parse_json(text)
         except ValueError as error:
-            raise ExtendOddAnswerError(f"not JSON ({type(error).__name__})", body=text) from None
+            raise ExtendUnexpectedResponseError(f"not JSON ({type(error).__name__})", body=text) from None
         return cls._checked(RunKind(kind), raw, text, read_at, request_id=request_id, date=date)
 
     @classmethod
     def from_item(
         cls, kind: RunKind | str, raw: Any, read_at: datetime | None = None, date: datetime | None = None
     ) -> Run:
-        """Take one item of a listing. Raises ExtendOddAnswerError for anything but an object with an id."""
+        """Take one item of a listing. Raises ExtendUnexpectedResponseError for anything but an object with an id."""
         try:
             text = json.dumps(raw)
         except RecursionError:
-            raise ExtendOddAnswerError("JSON that nests too deep") from None
+            raise ExtendUnexpectedResponseError("JSON that nests too deep") from None
         return cls._checked(RunKind(kind), raw, text, read_at, date=date)
 
     @classmethod
@@ -142,13 +142,13 @@ class Run:
         date: datetime | None,
     ) -> Run:
         if not isinstance(raw, dict):
-            raise ExtendOddAnswerError(f"a JSON {type(raw).__name__}, not a run object", body=text)
+            raise ExtendUnexpectedResponseError(f"a JSON {type(raw).__name__}, not a run object", body=text)
         if not isinstance(raw.get("id"), str) or not raw["id"]:
-            raise ExtendOddAnswerError("a JSON object without a run id", body=text)
+            raise ExtendUnexpectedResponseError("a JSON object without a run id", body=text)
         # An unknown name may be tomorrow's; the name of another kind is another kind's run.
         named = next((other.object_name for other in RunKind if other.object_name == raw.get("object")), None)
         if named not in (None, kind.object_name):
-            raise ExtendOddAnswerError(f"an object that calls itself {named}, not a {kind.object_name}", body=text)
+            raise ExtendUnexpectedResponseError(f"the object is {named}, not {kind.object_name}", body=text)
         return cls(kind, raw, text, read_at, request_id, date)
 
     def __repr__(self) -> str:

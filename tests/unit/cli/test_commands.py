@@ -64,8 +64,8 @@ async def test_a_clock_that_is_off_is_noticed():
     world.add(age_minutes=1)
     found = (await look(world))["Clock"]
     assert found.verdict is Verdict.NOTE
-    # The run changed nine minutes from now by the clock here.
-    assert found.said.startswith("Extend's clock is 10 minutes ahead of the one here. The clock here is likely")
+    # The run changed nine minutes from now by the local clock.
+    assert found.said.startswith("Extend's clock is 10 minutes ahead of the local one. The local clock is likely")
 
 
 async def test_a_date_that_is_off_is_told_from_a_clock_here_that_is():

@@ -707,7 +707,7 @@ def test_ages_are_said_as_a_person_says_them(minutes, said):
 
 def test_a_report_tells_of_clocks_that_differ_and_whose_is_wrong():
     page = page_of(report_of([], clock_difference_seconds=7300.0, clock_suspect="extend"))
-    assert "⚠️ Extend's clock is 2 hours ahead of the one here. Extend's is likely the wrong one" in page
+    assert "⚠️ Extend's clock is 2 hours ahead of the local one. Extend's is likely the wrong one" in page
     assert "clock" not in page_of(report_of([]))
 
 
