@@ -177,7 +177,7 @@ async def test_an_id_stays_one_segment_of_the_path(sdk, ours, world):
         # The SDK sends the id as it is, and so reads, or cancels, another run than the one that was named.
         assert (await sdk(CLASSIFY, "cancel" if "%" in other else "retrieve", other)).id == run_id
         asked = len(world.journal)
-        with pytest.raises(ExtendInputError, match="is no run id"):
+        with pytest.raises(ExtendInputError, match="is not a run id"):
             await ours.cancel_run(other)
         assert len(world.journal) == asked
     assert world.get(run_id).status == "CANCELLED"

@@ -193,7 +193,7 @@ BAD_IDS = [
 async def test_a_bad_id_is_refused_before_any_request(method, run_id):
     api = Api()
     async with api.client() as client:
-        with pytest.raises(ExtendInputError, match="is no run id"):
+        with pytest.raises(ExtendInputError, match="is not a run id"):
             await getattr(client, method)(run_id)
     assert api.requests == []
 
@@ -370,7 +370,7 @@ async def test_a_reserved_cancel_reads_and_writes_the_run_named():
 @pytest.mark.parametrize("run_id", BAD_IDS)
 async def test_no_turn_is_reserved_for_a_bad_id(run_id):
     async with Api().client() as client:
-        with pytest.raises(ExtendInputError, match="is no run id"):
+        with pytest.raises(ExtendInputError, match="is not a run id"):
             async with client.reserve_cancel(run_id):
                 pass
 
