@@ -1,12 +1,12 @@
-"""An embedded look-alike of Extend's API: for demonstrations, tests, and dry runs of your own.
+"""An embedded look-alike of Extend's API: for demonstrations, tests and your own dry runs.
 
     from prefect_extend_ai.sandbox import World, serve
 
     with serve(World.populated(runs=60, stuck=12)) as sandbox:
-        print(sandbox.url)          # give it to ExtendCredentials(base_url=...)
+        print(sandbox.url)          # for ExtendCredentials(base_url=...)
 
-It behaves as the vendor documents; what the vendor does not document is a switch of `Behaviour`, and what may go
-wrong is a `Trouble`.
+It behaves as the vendor documents. `Behaviour` has a switch for each thing that the vendor does not document, and a
+`Trouble` is a rule that injects a fault.
 """
 
 from prefect_extend_ai.sandbox.app import create_app

@@ -1,4 +1,4 @@
-"""`prefect-extend-ai sandbox`: the sandbox on a port, for people."""
+"""`prefect-extend-ai sandbox`: serves the sandbox on a port."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _troubles(words: Sequence[str]) -> list[Trouble]:
 
 
 def _readable(read: Callable[[Sequence[str]], object]) -> Parameter:
-    """What makes the command line wrong, and not the sandbox, where words cannot be read."""
+    """A validator that reports an unreadable value as an error of the command line."""
 
     def validate(_: object, words: Sequence[str]) -> None:
         try:
@@ -80,27 +80,25 @@ def sandbox(
     trouble: Annotated[tuple[str, ...], _MANY, _readable(_troubles)] = (),
     chaos: int | None = None,
 ) -> None:
-    """Serve a look-alike of Extend's API on this machine, full of made-up runs.
-
-    Until Ctrl-C.
+    """Serve a look-alike of Extend's API with made-up runs on this machine, until Ctrl-C.
 
     Args:
         port: Port to listen on; 0 for any free one.
         host: Address to listen on.
-        runs: How many runs there are of each kind.
-        stuck: How many of these have been PROCESSING for 65 minutes to three days; 12, or all if there are fewer.
-        seed: Makes the same runs every time.
+        runs: Number of runs of each kind.
+        stuck: Number of these that have been PROCESSING for 65 minutes to three days; 12, or all if there are fewer.
+        seed: Seed of the made-up runs.
         kind: Kind of run to make, classify if none is given; may be given several times.
             All six kinds are served in any case.
         requests_per_second: Rate limit of each category (GET, WRITE, RUN); none by default.
         api_key: The key that is accepted.
-        workspace: The workspace that the runs live in.
-        organization_key: The key is an organization's: each request must name the workspace.
+        workspace: The workspace of the runs.
+        organization_key: The key belongs to an organization: each request must name the workspace.
         clock_ahead: Minutes that the sandbox's clock is ahead of this machine's; negative for behind.
         behave: A switch of the sandbox's behaviour, NAME=VALUE, for what the vendor does not document:
             cancel, cancel_seconds, refusal_status, errors, second_cancel, retry_after, list_lag_seconds, paging, ...
-        trouble: Something that goes wrong, WHERE:WHICH:WHAT; may be given several times.
-        chaos: Seed for troubles at random.
+        trouble: A fault rule, WHERE:WHICH:WHAT; may be given several times.
+        chaos: Seed for random faults.
 
     Raises:
         ExtendInputError: for a behaviour or a trouble that cannot be read, more stuck runs than runs, a port that
@@ -138,7 +136,7 @@ def _announce(url: str, world: World, kinds: Sequence[KindName], api_key: str, w
     for kind in dict.fromkeys(kinds):
         served = sum(record.kind == kind for record in world.runs.values())
         console.print(f"  {kind}: {served} runs, {len(world.stale(kind=kind))} stuck for more than an hour")
-    # A key of somebody's own is not repeated on their screen.
+    # A key that is not the default one is not shown.
     key = api_key if api_key == API_KEY else "$KEY"
     named = f" -H 'x-extend-workspace-id: {workspace}'" if workspace else ""
     path = f"{kinds[0] if kinds else 'classify'}_runs"

@@ -1,4 +1,4 @@
-"""Answers that are no success, in every shape that clients of the API report."""
+"""Error responses, in every shape that clients of the API report."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from prefect_extend_ai.sandbox.behaviour import Behaviour
 __all__ = ["Fault", "fault_response"]
 
 
-class Fault(Exception):  # an answer, not an error of this program
-    """A request that is answered with an error."""
+class Fault(Exception):  # a response, not an error of this program
+    """An error response of the API."""
 
     def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
         self.status = status
@@ -24,7 +24,7 @@ class Fault(Exception):  # an answer, not an error of this program
 
 
 def fault_response(fault: Fault, behaviour: Behaviour, request_id: str) -> Response:
-    """The answer to a request that failed, its body in the shape of `Behaviour.errors`."""
+    """The response for a fault, its body in the shape of `Behaviour.errors`."""
     facts = {
         "code": fault.code,
         "message": fault.message,

@@ -1,4 +1,4 @@
-"""What the sandbox writes down of every request, for tests and for people who rehearse."""
+"""The log of requests, for tests and rehearsals."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["Entry"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One request and its answer.
+    """One request and its response.
 
     Attributes:
-        time: when it was answered, by the sandbox's clock.
+        time: when the response was ready, by the sandbox's clock.
         operation: `list`, `get`, `cancel`, `create`, `delete` or `other`.
-        status: the answer's status; None where the connection was dropped without one.
-        acted: whether the request reached the runs: not so when it was turned away, or troubled before.
-        trouble: the trouble that struck it, as it was written.
-        body_length: bytes of the answer's body.
+        status: the status of the response; None where the connection was dropped.
+        acted: whether the request reached the runs: false where it was rejected, or failed by a trouble before.
+        trouble: the trouble that was applied, in its text form; None without one.
+        body_length: bytes of the response's body.
     """
 
     time: datetime

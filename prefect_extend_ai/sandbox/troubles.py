@@ -1,37 +1,37 @@
-"""What goes wrong in the sandbox, as a script or at random.
+"""Fault rules of the sandbox (troubles): a script, or at random.
 
-A trouble is written `WHERE:WHICH:WHAT`, with `@FROM-TO` behind it to say when:
+A trouble is written `WHERE:WHICH:WHAT`, followed by `@FROM-TO` for the occurrences:
 
     cancel:clr_abc:reset            the first cancel of that run loses its connection before it takes effect
-    cancel:clr_abc:reset-after      ... after it took effect: the answer is lost, the run is cancelled
-    get:*:503=2@1-3                 the first three single reads are answered 503 with Retry-After: 2
-    any:*:401@21-                   from the 21st request on the key is refused
-    list:*:outage=30                from the first listing on, every listing is answered 503 for 30 seconds
-    cancel:clr_abc:cancel=never     a cancel of that run is accepted, and nothing ever comes of it
+    cancel:clr_abc:reset-after      ... after it took effect: the response is lost, the run is cancelled
+    get:*:503=2@1-3                 the first three single reads get a 503 with Retry-After: 2
+    any:*:401@21-                   from the 21st request on, the key is rejected
+    list:*:outage=30                from the first listing on, every listing gets a 503 for 30 seconds
+    cancel:clr_abc:cancel=never     a cancel of that run is accepted, but has no effect
 
 WHERE is `list`, `get`, `cancel`, `create`, `delete` or `any`. WHICH is a run's id (for a listing or a creation: a
 kind, as in `list:parse:500`), with `*` and `?` as in file names. WHAT is one of:
 
     reset           the connection is dropped
-    slow=S          the answer takes S seconds
+    slow=S          the response takes S seconds
     400 ... 599     that status with the API's error body; `503=2` adds `Retry-After: 2`
     empty           200 without a body
     html            200 with an HTML page
     list            200 with a JSON list
     redirect        302 to another host (`redirect=URL` names it)
-    outage=S        503 for every request that this trouble fits, from the first on, for S seconds
+    outage=S        503 for every matching request, from the first on, for S seconds
 
-and these change the run right before the request is handled:
+These change the run right before the request is handled:
 
     finish          it is PROCESSED
-    status=NAME     it takes that status, an unknown one if you like
+    status=NAME     it takes that status, which may be an unknown one
     touch           its updatedAt moves to now
-    cancel=MODE     its cancel does what MODE says (see `CancelMode`): never, finishes, later, aborted, ...
+    cancel=MODE     its cancel has this mode (see `CancelMode`): never, finishes, later, aborted, ...
 
-The first group but `outage` strikes before the request takes effect, with `-after` behind its name after it.
-Without `@` a trouble strikes once, the first time it fits; `@2` the second time, `@2-4` the second to the fourth,
-`@2-` from the second on. Each trouble counts every request that it fits; where several would strike one request,
-the first one written does.
+The first group except `outage` applies before the request takes effect, and with `-after` appended, after it.
+Without `@` a trouble applies once, to the first matching request; `@2` to the second, `@2-4` to the second to
+fourth, `@2-` from the second on. Each trouble counts every matching request; where several would apply to a
+request, the first one written does.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ from prefect_extend_ai.sandbox.dice import dice_of
 __all__ = ["Trouble", "Troubles"]
 
 _WHERE = ("list", "get", "cancel", "create", "delete", "any")
-_ANSWERS = ("reset", "slow", "empty", "html", "list", "redirect")
+_RESPONSES = ("reset", "slow", "empty", "html", "list", "redirect")
 _CHANGES = ("finish", "status", "touch", "cancel")
 _NEED_SECONDS = ("slow", "outage")
 
 CHAOS_SHARE = 0.15
-"""The share of requests that chaos strikes."""
+"""The share of requests that chaos affects."""
 _CHAOS_MOST = 3
-"""Chaos strikes only the first so many requests of a sort for a run, so that patience always wins."""
+"""Chaos affects only this many requests of an operation for a run, so that retries always succeed."""
 _CHAOS = (
     *("reset", "reset-after", "slow=0.5", "slow-after=0.5", "500", "500-after", "502", "503=1", "503-after=1", "429=1"),
     *("empty", "empty-after", "html", "html-after", "list-after", "redirect", "400", "409", "422", "408-after"),
@@ -67,13 +67,13 @@ _CHAOS = (
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One thing that goes wrong; `Trouble.parse` reads it as it is written above, `str` writes it.
+    """One fault rule. `Trouble.parse` reads the form above, `str` writes it.
 
     Attributes:
-        after: whether the request takes effect first.
-        value: what stands behind `=`; empty for nothing.
-        first: the first time it fits at which it strikes, from 1.
-        last: the last such time; None for no end.
+        after: whether the request takes effect before the fault.
+        value: the text after `=`; empty without one.
+        first: the first matching request that it applies to, from 1.
+        last: the last such request; None for no end.
     """
 
     where: str
@@ -86,7 +86,7 @@ class Trouble:
 
     @classmethod
     def parse(cls, text: str) -> Trouble:
-        """Read a trouble. Raises ExtendInputError, which says what is wrong with it."""
+        """Parse a trouble. Raises ExtendInputError, which says what is invalid."""
         try:
             where, which, rest = text.split(":", 2)
         except ValueError:
@@ -98,9 +98,9 @@ class Trouble:
         name = what.removesuffix("-after")
         first, dash, last = times.partition("-")
         if where not in _WHERE:
-            raise ExtendInputError(f"{text!r}: {where!r} is none of {', '.join(_WHERE)}")
+            raise ExtendInputError(f"{text!r}: {where!r} is not one of {', '.join(_WHERE)}")
         if not first.isdecimal() or (last and not last.isdecimal()) or int(first) < 1:
-            raise ExtendInputError(f"{text!r}: @{times} is none of @2, @2-4, @2-")
+            raise ExtendInputError(f"{text!r}: @{times} is not of the form @2, @2-4 or @2-")
         trouble = cls(
             where,
             which,
@@ -115,9 +115,9 @@ class Trouble:
 
     def _check(self, text: str) -> None:
         is_status = self.what.isdecimal() and 400 <= int(self.what) <= 599
-        if not is_status and self.what not in (*_ANSWERS, *_CHANGES, "outage"):
-            raise ExtendInputError(f"{text!r}: {self.what!r} is no trouble this sandbox knows")
-        if self.after and not (is_status or self.what in _ANSWERS):
+        if not is_status and self.what not in (*_RESPONSES, *_CHANGES, "outage"):
+            raise ExtendInputError(f"{text!r}: {self.what!r} is not a trouble of this sandbox")
+        if self.after and not (is_status or self.what in _RESPONSES):
             raise ExtendInputError(f"{text!r}: {self.what} has no -after")
         if self.what in _NEED_SECONDS or (is_status and self.value):
             try:
@@ -133,11 +133,11 @@ class Trouble:
 
     @property
     def seconds(self) -> float:
-        """The value as seconds, of a trouble that takes some."""
+        """The value in seconds, for a trouble that takes a time."""
         return float(self.value)
 
-    def fits(self, where: str, which: str) -> bool:
-        """Whether it concerns such a request."""
+    def matches(self, where: str, which: str) -> bool:
+        """Whether such a request matches."""
         return self.where in ("any", where) and fnmatchcase(which, self.which)
 
     def __str__(self) -> str:
@@ -148,12 +148,12 @@ class Trouble:
 
 
 class Troubles:
-    """A script of troubles, and chaos by a seed. The same requests meet the same troubles every time."""
+    """A script of troubles, and random ones by a seed. The same requests always get the same troubles."""
 
     def __init__(self, script: Iterable[Trouble | str] = (), chaos: int | None = None) -> None:
         self.script: list[Trouble] = []
         self._chaos = chaos
-        self._fitted: Counter[int] = Counter()
+        self._matched: Counter[int] = Counter()
         self._seen: Counter[tuple[str, str]] = Counter()
         self._until: dict[int, datetime] = {}
         self.add(*script)
@@ -163,19 +163,19 @@ class Troubles:
         self.script += [each if isinstance(each, Trouble) else Trouble.parse(each) for each in troubles]
 
     def clear(self) -> None:
-        """Take all troubles away, and what was counted of them."""
+        """Remove all troubles and their counts."""
         self.script.clear()
-        self._fitted.clear()
+        self._matched.clear()
         self._until.clear()
 
     def strike(self, where: str, which: str, now: datetime) -> Trouble | None:
-        """The trouble that this request meets, if any."""
+        """The trouble that applies to this request, if any."""
         struck: Trouble | None = None
         for number, trouble in enumerate(self.script):
-            if not trouble.fits(where, which):
+            if not trouble.matches(where, which):
                 continue
-            self._fitted[number] += 1
-            strikes = trouble.first <= self._fitted[number] <= (trouble.last or self._fitted[number])
+            self._matched[number] += 1
+            strikes = trouble.first <= self._matched[number] <= (trouble.last or self._matched[number])
             if trouble.what == "outage":
                 if strikes:
                     self._until.setdefault(number, now + timedelta(seconds=trouble.seconds))
@@ -195,5 +195,5 @@ class Troubles:
         what = rng.choice(_CHAOS)
         if where in ("list", "create", "other") and what.partition("=")[0] in _CHANGES:
             return None
-        # Not written into the line: an id may have a colon in it.
+        # Not formatted into the text: an id may contain a colon.
         return replace(Trouble.parse(f"any:*:{what}"), where=where, which=which)

@@ -228,9 +228,9 @@ def test_a_trouble_is_written_as_it_is_read(text):
     [
         ("reset", "WHERE:WHICH:WHAT"),
         ("cancel:reset", "WHERE:WHICH:WHAT"),
-        ("somewhere:*:reset", "'somewhere' is none of"),
-        ("cancel:*:explode", "'explode' is no trouble"),
-        ("cancel:*:200", "'200' is no trouble"),
+        ("somewhere:*:reset", "'somewhere' is not one of"),
+        ("cancel:*:explode", "'explode' is not a trouble"),
+        ("cancel:*:200", "'200' is not a trouble"),
         ("cancel:*:slow", "takes seconds"),
         ("cancel:*:slow=-1", "takes seconds"),
         ("cancel:*:slow=nan", "takes seconds"),
