@@ -135,17 +135,17 @@ LEGEND = """\
   process; its start and imports do not count. The look-alike of Extend and the Prefect server (SQLite) run in
   separate processes on the same machine.
 - *N/s*: the look-alike allows N reads and N cancels a second, and there are stale runs for 15 seconds. The
-  ideal is runs / rate. The whole flow is measured: settle, list, check, cancel, confirm, record,
+  ideal is runs / rate. The whole flow is measured: recover, list, check, cancel, confirm, record,
   report.
 - *no limit* and its peers: the ideal is *bare httpx*, a loop of the same GET and POST with the same concurrency,
   without records. *SDK* is the same loop with the vendor's SDK, *SDK, one by one* the example of its page on
-  cancelling, *naive flow* a Prefect flow with a task and a keyed artifact for each run. Where runs differ in number, the
-  ideal is scaled.
+  cancelling, *naive flow* a Prefect flow with a task and a keyed artifact for each run. Where runs differ in number,
+  the ideal is scaled.
 - *nothing stale*: the ideal is an empty Prefect flow.
 - *100,000 in progress*: fifty of them are stale, and it needs as many requests as with only these fifty.
 - *CPU s* is the processor time of the measured process, the better measure where the machine is
   busy.
-- *artifacts* are those that a sweep writes to Prefect: records, closed notes, the report and its table.
+- *artifacts* are those that a sweep writes to Prefect: records, completed intents, the report and its table.
 """
 
 
