@@ -1,4 +1,4 @@
-"""JSON of any sort, read without giving up: one run must never hide the others that are listed with it."""
+"""A JSON reader that accepts extreme nesting and numbers: one run must not make its whole page unreadable."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 
 __all__ = ["TOKEN", "parse_json"]
 
-# A string, a mark, or a bare literal. Every character but white space belongs to one, so nothing is dropped.
+# A string, a punctuation mark, or a bare literal. Every character but white space belongs to one.
 TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 
 LONGEST_WHOLE_NUMBER = 4000
-"""Digits. Python refuses to read longer ones (4300); they become what JavaScript makes of them."""
+"""Digits. Python does not parse integers of more than 4300; longer ones become floats, as in JavaScript."""
 DEEPEST = 100
-"""Levels that are kept of JSON that nests too deep to be read; what lies below becomes an ellipsis."""
+"""Levels kept of JSON that is nested too deeply to parse; deeper values become an ellipsis."""
 
 
 def parse_json(text: str) -> Any:
-    """The value that `text` is. Raises ValueError for text that is no JSON, and for nothing else.
+    """Parse `text`. Raises ValueError for text that is not JSON, and nothing else.
 
-    Metadata is whatever a run's creator wrote. Where it nests beyond what Python reads, or has numbers as long as a
-    page, it is read as far as that goes: decisions need none of it, and records are made from the text.
+    Metadata is whatever a run's creator wrote. Nesting beyond Python's limit and very long numbers are simplified:
+    decisions do not use them, and records are made from the text.
     """
     text = text.removeprefix("\ufeff")
     try:
@@ -40,6 +40,6 @@ def _shallow(text: str) -> str:
     for token in TOKEN.findall(text):
         depth += (token in ("{", "[")) - (token in ("}", "]"))
         if depth <= DEEPEST:
-            # Of a value that lies too deep only its end is seen here.
+            # Of a value that is too deep, only its end arrives here.
             kept.append('"…"' if token in ("}", "]") and depth == DEEPEST else token)
     return "".join(kept)

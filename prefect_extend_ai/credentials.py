@@ -1,4 +1,4 @@
-"""The Prefect block that says which Extend account to talk to, and how fast."""
+"""The Prefect block for an Extend account: key, workspace, address and rate limit."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ API_URLS = {
     "us2": "https://api.us2.extend.app",
     "eu": "https://api.eu1.extend.ai",
 }
-"""Each region's address (vendor's page on deployments; US2 does end in `.app`)."""
+"""The API's address for each region (vendor's page on deployments; US2 does end in `.app`)."""
 
 API_VERSION = "2026-02-09"
 """The version of Extend's API that this package is written for."""
 
 ASTERISKS = (
-    "is nothing but asterisks. That is what Prefect keeps in place of a secret when a flow is called directly with a "
+    "consists of asterisks. Prefect stores them in place of a secret when a flow is called directly with a "
     "block and the run is then retried from the UI. Start the flow from a deployment whose credentials are a saved "
     "block, or call it again from your code"
 )
@@ -39,8 +39,8 @@ ASTERISKS = (
 class ExtendCredentials(CredentialsBlock):
     """The Extend account that runs are read from and cancelled in.
 
-    Nothing is sent when the block is made. A wrong value is refused with a pydantic `ValidationError` that shows
-    no values; a block that was saved without validation is refused by `ensure_usable` and `get_client`.
+    Creating the block sends nothing. An invalid value raises a pydantic `ValidationError` that shows no values; for a
+    block that was saved without validation, `ensure_usable` and `get_client` raise ExtendInputError.
 
     Example:
         Load the saved block and read one run:
@@ -56,20 +56,17 @@ class ExtendCredentials(CredentialsBlock):
 
         print(asyncio.run(status("clr_1234")))
         ```
-        In a flow that is `async` itself: `await ExtendCredentials.aload("BLOCK_NAME")`.
+        In an `async` flow: `await ExtendCredentials.aload("BLOCK_NAME")`.
     """
 
     _block_type_name = "Extend Credentials"
     _block_type_slug = "extend-credentials"
-    # For the block's card in the UI; the docstring is for those who call it.
-    _description = (
-        "The Extend account whose document runs are read and cancelled: its API key, where it lives, and "
-        "how fast it may be asked."
-    )
-    # No _logo_url: Prefect takes only http addresses, and one that does not load shows as a broken image.
+    # For the block's card in the UI; the docstring is for developers.
+    _description = "The Extend account whose document runs are read and cancelled: its API key, region and rate limit."
+    # No _logo_url: Prefect accepts only http addresses, and one that does not load shows as a broken image.
     _documentation_url = "https://docs.extend.ai"  # type: ignore[assignment]  # Prefect annotates HttpUrl, takes str
 
-    # Hidden, because pydantic's errors would otherwise show the key that they refuse.
+    # Hidden, because pydantic's errors would otherwise show the rejected key.
     model_config = ConfigDict(hide_input_in_errors=True)
 
     api_key: SecretStr = Field(
@@ -89,19 +86,19 @@ class ExtendCredentials(CredentialsBlock):
     base_url: str | None = Field(
         default=None,
         title="Base URL",
-        description="The API's address, where it is none of the regions' (it wins over the region). Must be https.",
+        description="The API's address, if it is not that of a region; overrides the region. Must be https.",
     )
     api_version: str = Field(
         default=API_VERSION,
         title="API version",
-        description="The version of Extend's API to ask for.",
+        description="The version of Extend's API that requests ask for.",
     )
     requests_per_second: float = Field(
         default=10,
         gt=0,
         allow_inf_nan=False,
         title="Requests per second",
-        description="What Extend's plan allows, for reads and for writes each: 10 on the smallest, 25 and 75 above.",
+        description="The plan's rate limit, which holds for reads and for writes separately: 10, 25 or 75.",
     )
 
     rate_limit: str | None = Field(
@@ -114,13 +111,13 @@ class ExtendCredentials(CredentialsBlock):
     @field_validator("workspace_id", "base_url", "rate_limit", mode="before")
     @classmethod
     def _blank_is_unset(cls, value: Any) -> Any:
-        """A form that was left empty sends an empty string."""
+        """The UI sends an empty string for an empty field."""
         return None if isinstance(value, str) and not value.strip() else value
 
     @field_validator("api_key")
     @classmethod
     def _key_can_be_sent(cls, value: SecretStr) -> SecretStr:
-        # The key itself is a local of the function below only, which has returned before anything is raised.
+        # Only the function below holds the plain key in a local variable, and it has returned before the raise.
         if problem := _key_problem(value):
             raise ValueError(f"the API key {problem}")
         return value
@@ -139,7 +136,7 @@ class ExtendCredentials(CredentialsBlock):
             return None
         if problem := _url_problem(value):
             raise ValueError(f"the base URL {problem}")
-        # As httpx writes it: `HTTPS://API.Extend.ai` is no other address than `https://api.extend.ai`.
+        # Normalised by httpx: `HTTPS://API.Extend.ai` is the same address as `https://api.extend.ai`.
         return str(httpx.URL(value)).rstrip("/")
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
@@ -148,10 +145,10 @@ class ExtendCredentials(CredentialsBlock):
 
     @classmethod
     def model_validate(cls, obj: Any, **options: Any) -> ExtendCredentials:
-        """Take a saved block's values as they are where they are wrong: `ensure_usable` then says what to do.
+        """Accept a saved block with invalid values: `ensure_usable` then says what to do.
 
-        Prefect loads a flow run's block with this, and of an error that is raised here the flow run would only show
-        "Failed to resolve block references in parameters". Calling the class refuses a wrong value at once.
+        Prefect loads the block of a flow run with this method, and would report an error from it only as "Failed to
+        resolve block references in parameters". The constructor rejects an invalid value at once.
         """
         try:
             return super().model_validate(obj, **options)
@@ -166,16 +163,16 @@ class ExtendCredentials(CredentialsBlock):
         return self.base_url or API_URLS[self.region]
 
     def ensure_usable(self) -> None:
-        """Check the block again, as it is now: Prefect's UI saves blocks without validating them.
+        """Validate the block again: Prefect's UI saves blocks without validation.
 
-        Raises ExtendInputError, which says what is wrong and what to do. Nothing is sent.
+        Raises ExtendInputError, which says what is invalid and what to do. Nothing is sent.
         """
         self._checked()
 
     def get_client(self) -> ExtendClient:
-        """A client for this account, to be used once: `async with credentials.get_client() as client`.
+        """A client for this account, for one use: `async with credentials.get_client() as client`.
 
-        Raises ExtendInputError when the block is not usable.
+        Raises ExtendInputError where the block is not usable.
         """
         checked = self._checked()
         return ExtendClient(
@@ -194,21 +191,21 @@ class ExtendCredentials(CredentialsBlock):
             return ExtendCredentials(**{name: getattr(self, name, None) for name in ExtendCredentials.model_fields})
         except ValidationError as error:
             problem = in_words(error)
-        raise ExtendInputError(f"{problem}. Mend the Extend Credentials block (Prefect UI, Blocks) and save it again")
+        raise ExtendInputError(f"{problem}. Fix the Extend Credentials block (Prefect UI, Blocks) and save it again")
 
 
 class _SharedLimit:
-    """A Prefect global concurrency limit, as what a request has to wait for."""
+    """A Prefect global concurrency limit that each request waits for."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._known = False
 
     async def __call__(self) -> None:
-        """Take one slot. Raises SharedLimitError where that cannot be done."""
+        """Take one slot. Raises SharedLimitError where that fails."""
         try:
             if not self._known:
-                await self._look()
+                await self._verify()
             await rate_limit(self._name, strict=True)
         except (ConcurrencySlotAcquisitionError, PrefectException, httpx.HTTPError) as error:
             problem = (str(error) or type(error).__name__).splitlines()[0]
@@ -220,24 +217,24 @@ class _SharedLimit:
             f"`prefect gcl create {self._name} --limit 10 --slot-decay-per-second 10`"
         )
 
-    async def _look(self) -> None:
-        # Prefect is strict about a limit that is missing, and lets one that is switched off pass.
+    async def _verify(self) -> None:
+        # `strict` raises for a missing limit, but not for an inactive one.
         try:
             async with get_client() as prefect:
                 limit = await prefect.read_global_concurrency_limit_by_name(self._name)
         except ObjectNotFound:
-            raise ConcurrencySlotAcquisitionError("there is none of this name") from None
+            raise ConcurrencySlotAcquisitionError("this limit does not exist") from None
         if not limit.active:
             raise ConcurrencySlotAcquisitionError("it is not active")
         self._known = True
 
 
 def in_words(error: ValidationError, name: Callable[[str], str] = str) -> str:
-    """What a validation error says, field by field, without the values that it refused.
+    """The messages of a validation error, field by field, without the rejected values.
 
     Args:
         error: the error.
-        name: what the reader calls a field.
+        name: the name of a field for the reader.
     """
     said = error.errors(include_input=False, include_url=False, include_context=False)
     return "; ".join(f"{name(str(each['loc'][0]))}: {each['msg'].removeprefix('Value error, ')}" for each in said)
@@ -253,30 +250,30 @@ def _key_problem(key: SecretStr) -> str | None:
 
 
 def _header_problem(value: str) -> str | None:
-    """Why a value cannot go into a header as it is."""
+    """Why a value cannot be sent in a header; None where it can."""
     if not value:
         return "is empty"
     if not (value.isascii() and value.isprintable()) or " " in value:
-        return "has a space, a line break or another character in it that cannot be sent: was it pasted with its line?"
+        return "contains a space, a line break or another character that cannot be sent: check what was pasted"
     return None
 
 
 def _url_problem(value: str) -> str | None:
-    """Why a key must not be sent to this address. The address itself is not shown: it may hold a password."""
+    """Why the key must not be sent to this address; None where it may. Without the address: it may hold a password."""
     if not value.isprintable() or " " in value:
-        return "has a space, a line break or another character in it that an address cannot have"
+        return "contains a space, a line break or another character that an address cannot have"
     try:
         url = httpx.URL(value)
     except httpx.InvalidURL:
         return "is not an address: write it like https://api.extend.ai"
     if url.port is not None and not 0 < url.port < 65536:
-        return "has a port that no address can have"
+        return "has an invalid port"
     if not url.host:
-        return "names no host: write it like https://api.extend.ai"
+        return "has no host: write it like https://api.extend.ai"
     if url.scheme != "https" and not (url.scheme == "http" and _is_loopback(url.host)):
-        return "must begin with https://, or the key would travel in clear (http:// is for this machine only)"
+        return "must begin with https://, or the key would be sent unencrypted (http:// is for this machine only)"
     if url.userinfo or "?" in value or "#" in value:
-        return "must not have a user name, a password, a query (?) or a fragment (#) in it"
+        return "must not contain a user name, a password, a query (?) or a fragment (#)"
     return None
 
 

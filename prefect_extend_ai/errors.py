@@ -1,24 +1,25 @@
 """Everything this package raises.
 
 ExtendError
-├── ExtendInputError            bad input, found before any request was sent (also a ValueError)
-├── ExtendTransportError        no answer: connection, TLS, time-out
-│   └── ExtendNotSentError          no answer, because the request was never sent
-├── ExtendAPIError              an answer that is no success: status, code, message, request_id
-│   ├── ExtendAuthError             401  the key is wrong, expired or revoked
-│   ├── ExtendPermissionError       403  the key may not do this
-│   ├── ExtendUsageBlockedError     402  no credits left
-│   ├── ExtendNotFoundError         404  no such run, or it lives in another workspace or environment
-│   ├── ExtendRefusedError          400, 409, 422 and any other 4xx
-│   ├── ExtendRateLimitError        429  still over the limit when the call's deadline passed
-│   ├── ExtendServerError           408, 5xx
-│   └── ExtendOddAnswerError        not the JSON that was asked for: HTML, empty, a list, a redirect
-│       └── ExtendCachedAnswerError     out of a cache on the way, too old to decide by
-├── SharedLimitError            the rate limit that workers share could not be asked; nothing was sent
-├── RecordError                 Prefect could not be written to or read from
-│   └── RecordRefusedError          Prefect does not take this record as it is (too large); it may take others
-└── SweepFailed                 a sweep ended with something a person must look at: .report
-    └── SweepRefused                a guard refused the sweep; nothing was cancelled
+├── ExtendInputError                    invalid input, found before any request was sent (also a ValueError)
+├── ExtendTransportError                no response: connection, TLS, timeout
+│   └── ExtendNotSentError                  the request was never sent
+├── ExtendAPIError                      an error response: status, code, message, request_id
+│   ├── ExtendAccountError                  refused because of the account or its key
+│   │   ├── ExtendAuthError                     401  the key is wrong, expired or revoked
+│   │   ├── ExtendPermissionError               403  the key lacks the permission
+│   │   └── ExtendUsageBlockedError             402  no credits left
+│   ├── ExtendNotFoundError                 404  no such run, or it is in another workspace or environment
+│   ├── ExtendRefusedError                  400, 409, 422 and any other 4xx
+│   ├── ExtendRateLimitError                429  still over the limit at the call's deadline
+│   ├── ExtendServerError                   408, 5xx
+│   └── ExtendUnexpectedResponseError       not the JSON that was requested: HTML, empty, a list, a redirect
+│       └── ExtendCachedResponseError           from a cache on the way, too old for a decision
+├── SharedLimitError                    the rate limit that workers share is unavailable; nothing was sent
+├── RecordError                         Prefect could not be written to or read from
+│   └── RecordRefusedError                  Prefect rejects this record (too large, say); it may accept others
+└── SweepFailed                         a sweep ended with something a person must look at: .report
+    └── SweepRefused                        a guard refused the sweep; nothing was cancelled
 """
 
 from __future__ import annotations
@@ -27,18 +28,19 @@ from typing import Any
 
 __all__ = [
     "ExtendAPIError",
+    "ExtendAccountError",
     "ExtendAuthError",
-    "ExtendCachedAnswerError",
+    "ExtendCachedResponseError",
     "ExtendError",
     "ExtendInputError",
     "ExtendNotFoundError",
     "ExtendNotSentError",
-    "ExtendOddAnswerError",
     "ExtendPermissionError",
     "ExtendRateLimitError",
     "ExtendRefusedError",
     "ExtendServerError",
     "ExtendTransportError",
+    "ExtendUnexpectedResponseError",
     "ExtendUsageBlockedError",
     "RecordError",
     "RecordRefusedError",
@@ -46,33 +48,33 @@ __all__ = [
 ]
 
 BODY_SHOWN = 200
-"""How many characters of an unreadable body an error shows."""
+"""Characters of an unreadable body that an error shows."""
 
 
 class ExtendError(Exception):
-    """The root: catch this to catch everything this package raises."""
+    """The root: catch it to catch every error of this package."""
 
 
 class ExtendInputError(ExtendError, ValueError):
-    """Bad input, found before any request was sent."""
+    """Invalid input, found before any request was sent."""
 
 
 class ExtendTransportError(ExtendError):
-    """The request got no answer: it may or may not have reached Extend."""
+    """No response arrived: the request may or may not have reached Extend."""
 
 
 class ExtendNotSentError(ExtendTransportError):
-    """The request was never sent: its turn did not come in time, or it was not wanted any more."""
+    """The request was never sent: the rate limit allowed none in time, or it was withdrawn."""
 
 
 class ExtendAPIError(ExtendError):
-    """Extend answered, and not with success.
+    """An error response.
 
     Attributes:
-        status: the HTTP status; None where the answer was read without one.
+        status: the HTTP status; None where a response was read without one.
         code: Extend's error code (`RATE_LIMIT_EXCEEDED`), None where the body had none.
-        message: Extend's own words. The vendor documents them as unstable: show them, never branch on them.
-        request_id: what Extend's support asks for, from the body or the `x-extend-request-id` header.
+        message: Extend's own text. The vendor documents it as unstable: show it, never branch on it.
+        request_id: identifies the request to Extend's support; from the body or the `x-extend-request-id` header.
         retryable: Extend's own flag, None where the body had none.
     """
 
@@ -98,39 +100,43 @@ class ExtendAPIError(ExtendError):
         return f"{said} (request {self.request_id})" if self.request_id else said
 
 
-class ExtendAuthError(ExtendAPIError):
+class ExtendAccountError(ExtendAPIError):
+    """401, 402 or 403: refused because of the account or its key, not because of the run."""
+
+
+class ExtendAuthError(ExtendAccountError):
     """401: the key is wrong, expired or revoked."""
 
 
-class ExtendPermissionError(ExtendAPIError):
-    """403: the key may not do this."""
+class ExtendPermissionError(ExtendAccountError):
+    """403: the key lacks the permission."""
 
 
-class ExtendUsageBlockedError(ExtendAPIError):
+class ExtendUsageBlockedError(ExtendAccountError):
     """402: the account has no credits left."""
 
 
 class ExtendNotFoundError(ExtendAPIError):
-    """404: no such run, or it lives in another workspace or environment."""
+    """404: no such run, or it is in another workspace or environment."""
 
 
 class ExtendRefusedError(ExtendAPIError):
-    """400, 409, 422 or another 4xx: Extend refused the request as it is."""
+    """400, 409, 422 or another 4xx: Extend refused the request."""
 
 
 class ExtendRateLimitError(ExtendAPIError):
-    """429: still over the limit when the call's deadline passed."""
+    """429: still over the limit at the call's deadline."""
 
 
 class ExtendServerError(ExtendAPIError):
     """408 or 5xx: the request may or may not have taken effect."""
 
 
-class ExtendOddAnswerError(ExtendAPIError):
-    """An answer that is not the JSON that was asked for: HTML, empty, a list, a redirect.
+class ExtendUnexpectedResponseError(ExtendAPIError):
+    """A response that is not the JSON that was requested: HTML, empty, a list, a redirect.
 
     Attributes:
-        body: the first characters of what came instead. The message shows them where they are no document.
+        body: the first characters of the body. The message shows them unless they may come from a document.
     """
 
     def __init__(self, message: str, *, body: str = "", **keywords: Any) -> None:
@@ -138,17 +144,17 @@ class ExtendOddAnswerError(ExtendAPIError):
         super().__init__(message, **keywords)
 
     def __str__(self) -> str:
-        # What a success holds may be somebody's document, unless it is a proxy's page for people.
+        # The body of a success may be document data, unless it is HTML from a proxy.
         secret = self.status is not None and 200 <= self.status < 300 and not self.body.lstrip().startswith("<")
         return super().__str__() if secret or not self.body else f"{super().__str__()}; the body begins {self.body!r}"
 
 
-class ExtendCachedAnswerError(ExtendOddAnswerError):
-    """A response that a cache between us and Extend had kept for too long to decide by it."""
+class ExtendCachedResponseError(ExtendUnexpectedResponseError):
+    """A response from a cache between here and Extend, too old for a decision."""
 
 
 class SharedLimitError(ExtendError):
-    """The rate limit that workers share is not there, not in force, or could not be asked: nothing was sent."""
+    """The rate limit that workers share does not exist, is inactive or could not be read: nothing was sent."""
 
 
 class RecordError(ExtendError):
@@ -156,4 +162,4 @@ class RecordError(ExtendError):
 
 
 class RecordRefusedError(RecordError):
-    """Prefect does not take this record as it is, however often it is sent: it is too large, say."""
+    """Prefect rejects this record, and a retry would not help: it is too large, say."""

@@ -1,4 +1,4 @@
-"""The account as the environment or a `.env` file names it."""
+"""Settings of the Extend account from `EXTEND_*` variables or a `.env` file."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["ExtendSettings"]
 class ExtendSettings(BaseSettings):
     """`EXTEND_*` from the environment or, where that has none, from `.env` in the working directory.
 
-    The names are those of the vendor's own tools. An empty value counts as unset. Raises ExtendInputError where
-    a value cannot be read.
+    The vendor's tools use the same names. An empty value counts as unset. Raises ExtendInputError where a value
+    cannot be read.
     """
 
     model_config = SettingsConfigDict(
@@ -32,9 +32,9 @@ class ExtendSettings(BaseSettings):
     api_key: SecretStr | None = Field(default=None, description="EXTEND_API_KEY: the API key.")
     workspace_id: str | None = Field(default=None, description="EXTEND_WORKSPACE_ID: the workspace, ws_...")
     region: str = Field(default="us", description="EXTEND_REGION: us, us2 or eu.")
-    base_url: str | None = Field(default=None, description="EXTEND_BASE_URL: the API's address; wins over the region.")
+    base_url: str | None = Field(default=None, description="EXTEND_BASE_URL: the API's address; overrides the region.")
     api_version: str = Field(default=API_VERSION, description="EXTEND_API_VERSION: the API's version.")
-    requests_per_second: float = Field(default=10, description="EXTEND_REQUESTS_PER_SECOND: what the plan allows.")
+    requests_per_second: float = Field(default=10, description="EXTEND_REQUESTS_PER_SECOND: the plan's rate limit.")
 
     rate_limit: str | None = Field(default=None, description="EXTEND_RATE_LIMIT: the limit that workers share.")
 
@@ -47,11 +47,11 @@ class ExtendSettings(BaseSettings):
             problem = f".env cannot be read ({type(error).__name__}): it must be a text file in UTF-8"
         else:
             return
-        values.clear()  # it may hold a key, and a traceback may show it
+        values.clear()  # it may hold the key, and a traceback may show it
         raise ExtendInputError(problem)
 
     def credentials(self) -> ExtendCredentials:
-        """The same as a block. Raises ExtendInputError, naming the variable that is missing or wrong."""
+        """The settings as a block. Raises ExtendInputError, naming the variable that is missing or invalid."""
         if self.api_key is None:
             raise ExtendInputError("no API key: set EXTEND_API_KEY in the environment or in .env")
         try:

@@ -4,7 +4,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from prefect_extend_ai.credentials import ExtendCredentials
-from prefect_extend_ai.errors import ExtendOddAnswerError
+from prefect_extend_ai.errors import ExtendUnexpectedResponseError
 from prefect_extend_ai.runs import KindName, Run, RunKind
 from prefect_extend_ai.sweep.scan import take_survey
 from prefect_extend_ai.sweep.staleness import DEFAULT_POLICY, StalePolicy
@@ -47,7 +47,7 @@ async def find_stale_runs(
 
     Raises:
         ExtendInputError: The policy filters by something that this kind cannot be listed by; nothing was sent.
-        ExtendOddAnswerError: Extend ignores a filter of the policy, so that the runs may be anybody's.
+        ExtendUnexpectedResponseError: Extend ignores a filter of the policy, so that the runs may be anybody's.
         ExtendError: The listing could not be read to its end.
     """
     found: dict[str, Run] = {}
@@ -56,5 +56,5 @@ async def find_stale_runs(
             client, RunKind(kind), max_processing_minutes, policy, keep=lambda run: found.setdefault(run.id, run)
         )
     if survey.refusal is not None:
-        raise ExtendOddAnswerError(survey.refusal)
+        raise ExtendUnexpectedResponseError(survey.refusal)
     return [found[target.run_id] for target in survey.stale]

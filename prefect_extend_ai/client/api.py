@@ -12,9 +12,9 @@ from typing import Any, Literal, Self
 from urllib.parse import quote
 
 from prefect_extend_ai._json import parse_json
-from prefect_extend_ai.client.responses import Answer
+from prefect_extend_ai.client.responses import ApiResponse
 from prefect_extend_ai.client.transport import Transport
-from prefect_extend_ai.errors import ExtendInputError, ExtendOddAnswerError
+from prefect_extend_ai.errors import ExtendInputError, ExtendUnexpectedResponseError
 from prefect_extend_ai.runs import LONGEST_ID, PROCESSING, KindName, Moment, Run, RunKind, check_run_id
 
 __all__ = ["LARGEST_PAGE", "ExtendClient", "Page", "ReservedCancel"]
@@ -31,10 +31,10 @@ class Page:
 
     Attributes:
         runs: the runs on it, as summaries: without output and configuration.
-        unreadable: how many of its items were no run objects.
-        read_at: when it was read, by the earlier of Extend's clock and ours; None where the response had no `Date`.
-        date: Extend's own clock then.
-        received_at: the clock here then.
+        unreadable: how many of its items were not run objects.
+        read_at: when it was read, by the earlier of Extend's clock and the local one; None without a `Date` header.
+        date: Extend's clock then.
+        received_at: the local clock then.
     """
 
     runs: list[Run]
@@ -46,12 +46,12 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class ReservedCancel:
-    """The turn and the connection for one run's check and cancel, the one right after the other.
+    """A reserved turn and connection for one run's check and its cancel right after it.
 
     Attributes:
-        check: reads the run, whole. Raises as `ExtendClient.get_run` does.
-        send: sends the cancel, once, when its turn comes. Takes what is called right before the bytes leave (what that
-            raises ends the call, and nothing was sent), and how many seconds the check is good for.
+        check: reads the complete run. Raises as `ExtendClient.get_run` does.
+        send: sends the cancel, once, when its turn comes. Takes a callback for the moment right before the bytes leave
+            (an exception from it ends the call, and nothing was sent), and the seconds that the check stays valid.
     """
 
     check: Callable[[], Awaitable[Run]]
@@ -59,11 +59,10 @@ class ReservedCancel:
 
 
 class ExtendClient:
-    """Reads and cancels the runs of one account. To be used once: `async with credentials.get_client() as client`.
+    """Reads and cancels the runs of one account. For one use: `async with credentials.get_client() as client`.
 
-    Every method raises ExtendInputError for bad input before anything is sent, ExtendTransportError where no answer
-    came, and the ExtendAPIError that the answer is otherwise. What is retried, and how fast requests go out, is
-    `Transport`'s to say.
+    Every method raises ExtendInputError for invalid input before anything is sent, ExtendTransportError without a
+    response, and an ExtendAPIError for an error response. `Transport` describes retries and rate limits.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -84,27 +83,28 @@ class ExtendClient:
         await self._transport.aclose()
 
     async def get_run(self, run_id: str, kind: RunKind | KindName = RunKind.CLASSIFY) -> Run:
-        """Read one run, whole."""
+        """Read one complete run."""
         kind = self._ready(kind)
-        answer = await self._transport.get(self._path(kind, run_id))
-        return self._run(answer, kind, run_id)
+        response = await self._transport.get(self._path(kind, run_id))
+        return self._run(response, kind, run_id)
 
     async def cancel_run(self, run_id: str, kind: RunKind | KindName = RunKind.CLASSIFY) -> Run:
-        """Ask Extend to cancel one run; the run as the API answers.
+        """Request the cancellation of one run; returns the run from the response.
 
-        A success is a request that was taken, not a cancelled run: look at the run's status, and read it again.
+        A success means that the request was accepted, not that the run is cancelled: check its status, and read it
+        again.
         """
         kind = self._ready(kind)
-        answer = await self._transport.post(f"{self._path(kind, run_id)}/cancel")
-        return self._run(answer, kind, run_id)
+        response = await self._transport.post(f"{self._path(kind, run_id)}/cancel")
+        return self._run(response, kind, run_id)
 
     @asynccontextmanager
     async def reserve_cancel(
         self, run_id: str, kind: RunKind | KindName = RunKind.CLASSIFY, *, within: float = 120
     ) -> AsyncIterator[ReservedCancel]:
-        """Take a turn to cancel one run, and a connection, so that its cancel can leave right after its check.
+        """Reserve a turn and a connection for one run, so that its cancel can leave right after its check.
 
-        Raises ExtendNotSentError or ExtendRateLimitError where the turn does not come within so many seconds.
+        Raises ExtendNotSentError or ExtendRateLimitError where the turn does not come within `within` seconds.
         """
         kind = self._ready(kind)
         path = self._path(kind, run_id)
@@ -114,15 +114,15 @@ class ExtendClient:
                 return self._run(await self._transport.get(path, connect=turn.connect), kind, run_id)
 
             async def send(before_send: Callable[[], None], seconds: float) -> Run:
-                answer = await self._transport.post_reserved(
+                response = await self._transport.post_reserved(
                     f"{path}/cancel", turn, within=seconds, before_send=before_send
                 )
-                return self._run(answer, kind, run_id)
+                return self._run(response, kind, run_id)
 
             yield ReservedCancel(check, send)
 
     def now(self) -> Moment:
-        """This moment, by the clocks that a run's `asked_at` was told by."""
+        """The current time, by the clocks of a run's `asked_at`."""
         return self._transport.now()
 
     def iter_pages(
@@ -137,23 +137,23 @@ class ExtendClient:
         batch_id: str | None = None,
         file_name_contains: str | None = None,
     ) -> AsyncIterator[Page]:
-        """List runs, a page a request, oldest change first unless told otherwise.
+        """List runs, one page a request, by default the oldest change first.
 
-        A page is read when it is asked for: stop iterating, and no more is read. Runs that change while the pages are
-        read may be missed or come twice.
+        A page is read when the iteration asks for it. Runs that change while the pages are read may be missed or
+        appear twice.
 
         Args:
             kind: the kind of run.
             status: only runs with this status; None for all.
-            sort_by: which timestamp to sort by. Not sent for a kind whose listing does not sort (parse).
+            sort_by: the timestamp to sort by. Not sent for a kind whose listing cannot sort (parse).
             sort_dir: earliest first or latest first.
             page_size: runs a page, 1 to 1000.
-            source: only runs that this made, such as `API` or `WORKFLOW_RUN`.
+            source: only runs from this source, such as `API` or `WORKFLOW_RUN`.
             batch_id: only runs of this batch.
             file_name_contains: only runs of files with this in their name.
 
-        Raises ExtendInputError at once for a filter that the kind's listing does not know, because the API drops
-        unknown parameters silently and would list everything; and for an empty one.
+        Raises ExtendInputError at once for an empty filter and for one that the kind's listing does not support,
+        because the API silently ignores unknown parameters and would list all runs.
         """
         kind = self._ready(kind)
         if not 1 <= page_size <= LARGEST_PAGE:
@@ -187,7 +187,7 @@ class ExtendClient:
         batch_id: str | None = None,
         file_name_contains: str | None = None,
     ) -> AsyncIterator[Run]:
-        """List runs one by one, as `iter_pages` does; items that are no run objects are left out with a warning."""
+        """List runs one by one, as `iter_pages` does; items that are not run objects are skipped with a warning."""
         async for page in self.iter_pages(
             kind,
             status=status,
@@ -199,7 +199,7 @@ class ExtendClient:
             file_name_contains=file_name_contains,
         ):
             if page.unreadable:
-                logger.warning("Left out %d items of a listing that are no run objects", page.unreadable)
+                logger.warning("Skipped %d items of a listing that are not run objects", page.unreadable)
             for run in page.runs:
                 yield run
 
@@ -208,24 +208,24 @@ class ExtendClient:
         token: str | None = None
         while True:
             self._ready(kind)
-            # The same parameters with every token: the API ties a token to the query that it came from.
-            answer = await self._transport.get(kind.path, params | ({"nextPageToken": token} if token else {}))
-            found = _read_list(answer)
+            # The same parameters with every token: the API binds a token to its query.
+            response = await self._transport.get(kind.path, params | ({"nextPageToken": token} if token else {}))
+            found = _read_list(response)
             if isinstance(found, str):
-                raise self._transport.odd_answer(answer, found)
+                raise self._transport.unexpected_response(response, found)
             items, token = found
-            runs = [run for item in items if (run := _read_item(kind, item, answer)) is not None]
-            yield Page(runs, len(items) - len(runs), answer.read_at, answer.date, answer.received_at)
+            runs = [run for item in items if (run := _read_item(kind, item, response)) is not None]
+            yield Page(runs, len(items) - len(runs), response.read_at, response.date, response.received_at)
             if token is None:
                 return
             if token in seen:
-                raise self._transport.odd_answer(answer, "a page token that came before: the listing has no end")
+                raise self._transport.unexpected_response(response, "a repeated page token: the listing has no end")
             seen.add(token)
 
-    def _run(self, answer: Answer, kind: RunKind, run_id: str) -> Run:
-        run = _read_run(kind, answer, run_id)
+    def _run(self, response: ApiResponse, kind: RunKind, run_id: str) -> Run:
+        run = _read_run(kind, response, run_id)
         if isinstance(run, str):
-            raise self._transport.odd_answer(answer, run)
+            raise self._transport.unexpected_response(response, run)
         return run
 
     def _ready(self, kind: RunKind | KindName) -> RunKind:
@@ -244,36 +244,36 @@ class ExtendClient:
         return f"{kind.path}/{quote(run_id, safe='')}"
 
 
-# What follows returns a problem in words where it could raise: a frame that raises shows its locals to error reporters,
-# and these hold people's data.
+# These functions return a problem as text and do not raise: an error reporter may show the local variables of a frame
+# that raises, and these hold document data.
 
 
-def _read_run(kind: RunKind, answer: Answer, run_id: str) -> Run | str:
+def _read_run(kind: RunKind, response: ApiResponse, run_id: str) -> Run | str:
     try:
-        run = Run.from_text(kind, answer.text, answer.read_at, answer.request_id, answer.date)
-    except ExtendOddAnswerError as error:
+        run = Run.from_text(kind, response.text, response.read_at, response.request_id, response.date)
+    except ExtendUnexpectedResponseError as error:
         return error.message
     if run.id == run_id:
-        return replace(run, asked_at=answer.asked_at)
-    return f"another run ({run.id[:LONGEST_ID]!r}) than the one asked for ({run_id!r})"
+        return replace(run, asked_at=response.asked_at)
+    return f"another run ({run.id[:LONGEST_ID]!r}) than the requested one ({run_id!r})"
 
 
-def _read_item(kind: RunKind, item: Any, answer: Answer) -> Run | None:
+def _read_item(kind: RunKind, item: Any, response: ApiResponse) -> Run | None:
     try:
-        return replace(Run.from_item(kind, item, answer.read_at, answer.date), asked_at=answer.asked_at)
-    except ExtendOddAnswerError:
+        return replace(Run.from_item(kind, item, response.read_at, response.date), asked_at=response.asked_at)
+    except ExtendUnexpectedResponseError:
         return None
 
 
-def _read_list(answer: Answer) -> tuple[list[Any], str | None] | str:
+def _read_list(response: ApiResponse) -> tuple[list[Any], str | None] | str:
     """The items of a listing and the token of its next page."""
     try:
-        body = parse_json(answer.text)
+        body = parse_json(response.text)
     except ValueError:
         return "not JSON"
     if not isinstance(body, dict) or not isinstance(body.get("data"), list):
         return "not a list of runs"
     token = body.get("nextPageToken")
     if token is not None and not isinstance(token, str):
-        return "a page token that is no text"
+        return "a page token that is not text"
     return body["data"], token or None

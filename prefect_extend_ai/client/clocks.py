@@ -1,6 +1,6 @@
-"""Two clocks, Extend's and ours: what time it is by both, how far they differ, and which is likely wrong.
+"""Extend's clock and the local one: the earlier of both, their difference, and which is likely wrong.
 
-Everything here is pure. Neither clock is believed alone: a wrong one must make no run older than it is.
+Pure functions. Neither clock is trusted alone: a wrong clock must not make a run look older than it is.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ __all__ = [
 ]
 
 AGREE_WITHIN = timedelta(minutes=2)
-"""How far the clocks may differ before anybody is told."""
+"""The largest difference that is not reported."""
 
 CLOCK_GRAIN = timedelta(seconds=2)
-"""HTTP dates are cut to whole seconds, so a run changed just now may seem to lie that far in the future."""
+"""HTTP dates have whole seconds, so the last change of a run may seem to be this far in the future."""
 
 Suspect = Literal["extend", "ours"]
-"""Whose clock is likely wrong."""
+"""Which clock is likely wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClockDifference:
-    """How far two clocks differ that do not agree.
+    """A difference between the clocks that is worth a report.
 
     Attributes:
-        seconds: how far Extend's is ahead of ours; negative where it is behind.
-        suspect: whose is likely wrong; None where the times of runs do not tell.
+        seconds: how far Extend's clock is ahead of the local one; negative where it is behind.
+        suspect: which is likely wrong; None where the times of runs do not show it.
     """
 
     seconds: float
@@ -44,23 +44,23 @@ class ClockDifference:
 
 
 def earlier(extend: datetime | None, ours: datetime | None) -> datetime | None:
-    """The time that runs are aged by: the earlier of both clocks, None where one of them is not known."""
+    """The time that the ages of runs are measured at: the earlier of both clocks, None where one is unknown."""
     return None if extend is None or ours is None else min(extend, ours)
 
 
 def compare_clocks(
     extend: datetime | None, ours: datetime | None, moments: Iterable[datetime | None] = ()
 ) -> ClockDifference | None:
-    """How far the clocks differ and which is likely wrong; None where they agree, or one is not known.
+    """How far the clocks differ and which is likely wrong; None where they agree or one is unknown.
 
-    What runs say of their times is the witness. A time that has not come yet by the earlier clock shows that this one
-    is behind. A newest time just before the earlier clock shows that the later one is ahead: it would be a strange
-    chance that nothing had happened since, for just as long as the clocks differ.
+    The evidence is the times of the runs. A time in the future of the earlier clock shows that this clock is behind. A
+    newest time just before the earlier clock suggests that the later one is ahead: otherwise nothing would have
+    happened for just as long as the clocks differ.
 
     Args:
         extend: the `Date` of a response.
-        ours: the time here when it arrived.
-        moments: when runs were created and last changed. What lies in the future of both clocks tells nothing.
+        ours: the local time when it arrived.
+        moments: when runs were created and last changed. Times in the future of both clocks are ignored.
     """
     if extend is None or ours is None or abs(extend - ours) <= AGREE_WITHIN:
         return None
@@ -77,26 +77,26 @@ def compare_clocks(
 
 
 def clock_words(seconds: float, suspect: Suspect | None) -> str:
-    """What a difference means and what to do about it, for people."""
+    """What a difference means and what to do about it, as text."""
     way = "ahead of" if seconds > 0 else "behind"
     match suspect:
         case "ours":
-            which = "The clock here is likely the wrong one, going by the runs' own times: set it (NTP)"
+            which = "The local clock is likely the wrong one, judging by the times of the runs: set it (NTP)"
         case "extend":
             which = (
-                "Extend's is likely the wrong one, going by the runs' own times: look for a proxy or a cache that sets "
-                "the Date header"
+                "Extend's is likely the wrong one, judging by the times of the runs: look for a proxy or a cache that "
+                "sets the Date header"
             )
         case _:
-            which = "The runs' own times do not tell which of the two is wrong: compare the clock here with another"
+            which = "The times of the runs do not show which is wrong: compare the local clock with another one"
     return (
-        f"Extend's clock is {span(timedelta(seconds=abs(seconds)))} {way} the one here. {which}. Runs are aged by the "
-        "earlier of the two, so none is cancelled too early, and some may be cancelled late."
+        f"Extend's clock is {span(timedelta(seconds=abs(seconds)))} {way} the local one. {which}. Ages are measured "
+        "by the earlier of the two, so no run is cancelled too early, and some may be cancelled late."
     )
 
 
 def span(time: timedelta) -> str:
-    """A length of time in the largest unit of which there are two or more."""
+    """A duration in the largest unit of which there are two or more."""
     seconds = max(round(time.total_seconds()), 0)
     for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= 2 * size:

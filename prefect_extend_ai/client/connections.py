@@ -1,4 +1,4 @@
-"""Connections to Extend's host: who takes one has it to itself."""
+"""Connections to Extend's host, each lent to one user at a time."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from pydantic import SecretStr
 __all__ = ["Connect", "Connections"]
 
 Connect = Callable[[], AbstractAsyncContextManager[httpx.AsyncClient]]
-"""Gives a connection to oneself, for one request and its answer."""
+"""Lends a connection exclusively, for one request and its response."""
 
 CONNECTIONS = 96
-"""More than runs are between their check and their cancel at once, each of which keeps one: reads go on beside them."""
+"""More than the runs between check and cancel at once, each of which keeps one, so that other reads continue."""
 
 
 class Connections:
-    """Up to so many connections, opened when they are needed and used again, the latest first.
+    """Up to `CONNECTIONS` connections, opened on demand and reused, the most recent first.
 
-    Each is an httpx client of its own. One client would keep them all in one pool, and that asks every connection at
-    every request, and again whenever two requests were given the same one: with 64 of them it takes more time than the
-    requests themselves (httpcore 1.0.9).
+    Each is a separate httpx client. A single client's pool scans all its connections at every request, and again
+    whenever two requests were given the same one: with 64 connections that takes longer than the requests themselves
+    (httpcore 1.0.9).
 
     Args:
-        base_url: where requests go.
-        api_key: put on each request as it leaves.
-        headers: the rest of what each request carries.
-        connect_timeout: seconds to connect.
+        base_url: the address that requests go to.
+        api_key: added to each request as it leaves.
+        headers: the other headers of each request.
+        connect_timeout: in seconds.
         read_timeout: seconds without a byte.
-        transport: stands in for the network in tests.
+        transport: replaces the network in tests.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class Connections:
         self._transport = transport
         self._is_plain = url.scheme == "http"
         self.traces = transport is None or isinstance(transport, httpx.AsyncHTTPTransport)
-        """Whether requests tell when they leave, by httpcore's `trace` extension. Stand-ins for the network do not."""
-        # Once for all of them: reading the certificates takes 20 ms. Where nothing is encrypted there are none.
+        """Whether httpcore's `trace` extension reports when a request leaves. Transports of tests do not have it."""
+        # Shared, because reading the certificates takes 20 ms. Not needed for plain http.
         self._tls = False if self._is_plain else httpx.create_ssl_context()
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._all: list[httpx.AsyncClient] = []
@@ -62,7 +62,7 @@ class Connections:
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[httpx.AsyncClient]:
-        """A connection to oneself; waits while all are taken. One that was closed meanwhile is used no more."""
+        """Lend a connection; waits while all are lent. A connection that was closed meanwhile is dropped."""
         async with self._places:
             http = self._free.pop() if self._free else self._open()
             try:
@@ -75,7 +75,7 @@ class Connections:
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[Connect]:
-        """One connection for several requests after one another: taken for the first, given back at the end."""
+        """Lend one connection for consecutive requests: taken at the first, returned at the end."""
         async with AsyncExitStack() as kept:
             taken: list[httpx.AsyncClient] = []
 
@@ -108,7 +108,7 @@ class Connections:
 
 
 class _Bearer(httpx.Auth):
-    """Puts the key on a request as it leaves, so that no frame of ours ever holds it in plain."""
+    """Adds the key to a request as it leaves, so that no frame of this package holds it as plain text."""
 
     def __init__(self, key: SecretStr) -> None:
         self._key = key

@@ -1,4 +1,4 @@
-"""One call to the API, and one request of it: when its bytes left, and what came back."""
+"""One call to the API and its requests: when the bytes of a request left, and the response."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
-from prefect_extend_ai.client.bodies import read_answer
+from prefect_extend_ai.client.bodies import read_response
 from prefect_extend_ai.client.connections import Connect, Connections
-from prefect_extend_ai.client.responses import Answer, error_for
+from prefect_extend_ai.client.responses import ApiResponse, error_for
 from prefect_extend_ai.errors import (
     ExtendAPIError,
-    ExtendCachedAnswerError,
+    ExtendCachedResponseError,
     ExtendNotSentError,
-    ExtendOddAnswerError,
     ExtendRateLimitError,
     ExtendTransportError,
+    ExtendUnexpectedResponseError,
 )
 from prefect_extend_ai.runs import Moment
 
 __all__ = ["AWAY", "Call", "Reservation", "Wire"]
 
-AWAY = "waiting for the answer"
-"""What a call does whose request may have taken effect."""
+AWAY = "waiting for the response"
+"""State of a call whose request may have taken effect."""
 NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
-"""Errors of a request that never left."""
+"""Errors of a request whose bytes never left."""
 
 Params = Mapping[str, str | int]
 Trace = Callable[[str, Mapping[str, Any]], Awaitable[None]]
@@ -37,11 +37,11 @@ Trace = Callable[[str, Mapping[str, Any]], Awaitable[None]]
 
 @dataclass(slots=True)
 class Reservation:
-    """A turn to write.
+    """A reserved turn of the rate limiter for a write.
 
     Attributes:
-        connect: gives the connection that is kept for it.
-        is_open: whether the turn was not taken yet.
+        connect: lends the connection that is kept for it.
+        is_open: whether the turn is still to be taken.
     """
 
     connect: Connect = field(init=False)
@@ -50,18 +50,18 @@ class Reservation:
 
 @dataclass(slots=True)
 class Call:
-    """One call. Times are the clock's seconds.
+    """One call: a request and its retries. Times are in seconds of the transport's clock.
 
     Attributes:
         what: method and path.
-        connect: gives it a connection.
+        connect: lends it a connection.
         started: when it began.
         seconds: how long it may take.
-        latest: when its last request may leave at the latest.
+        latest: the latest time at which a request of it may leave.
         before_send: called right before the bytes of a request leave.
-        reservation: the turn that was reserved for it: the shared rate limit was asked then, and it is sent once.
-        doing: what it waits for.
-        asked_to_wait: what the last answer asked for.
+        reservation: its reserved turn. The shared rate limit was acquired with it, and the request is sent only once.
+        doing: what it waits for, for messages.
+        asked_to_wait: seconds to wait by the last response; None where it had no `Retry-After`.
         limited: the last 429, while no other request has left since.
         asked_at: when its last request left.
     """
@@ -80,20 +80,20 @@ class Call:
 
     @property
     def ends(self) -> float:
-        """When it is given up."""
+        """Its deadline."""
         return self.started + self.seconds
 
     def leaves(self, now: Moment) -> None:
-        """Its request leaves. From here on it may take effect, whatever became of the one before."""
+        """Its request leaves. From here on it may take effect, whatever the outcome of an earlier attempt."""
         if self.before_send is not None:
             self.before_send()
         self.doing, self.limited, self.asked_at = AWAY, None, now
 
     def tracer(self, now: Callable[[], Moment]) -> Trace:
-        """What httpcore calls on the way of a request (`trace` extension): notes when its own bytes leave."""
+        """A callback for httpcore's `trace` extension: it registers when the bytes of the request leave."""
 
         async def traced(event: str, info: Mapping[str, Any]) -> None:
-            # Through a proxy another request goes ahead, which asks for the tunnel.
+            # Through a proxy, a CONNECT request for the tunnel goes first.
             if event.endswith(".send_request_headers.started") and info["request"].method != b"CONNECT":
                 self.leaves(now())
 
@@ -101,11 +101,11 @@ class Call:
 
 
 class Wire:
-    """One request, one answer. What it raises shows nothing of the key.
+    """Sends single requests. No error it raises contains the key.
 
     Args:
         base_url, api_key, headers, connect_timeout, read_timeout, transport: see `Connections`.
-        now: this moment.
+        now: the current time.
     """
 
     def __init__(
@@ -134,11 +134,11 @@ class Wire:
         self.kept = self._connections.kept
         self.aclose = self._connections.aclose
 
-    async def exchange(self, call: Call, method: str, path: str, params: Params | None) -> Answer:
-        """One request, one answer.
+    async def exchange(self, call: Call, method: str, path: str, params: Params | None) -> ApiResponse:
+        """Send one request and read its response.
 
-        Nothing that the HTTP stack raises leaves here, a cancellation included: the frames that it came
-        through hold the Authorization header, and an error reporter may show the locals of frames.
+        No exception of the HTTP stack leaves this method, a cancellation included: its frames hold the Authorization
+        header, and an error reporter may show the local variables of frames.
         """
         failure: BaseException
         try:
@@ -149,17 +149,19 @@ class Wire:
             failure = asyncio.CancelledError()
         except ExtendNotSentError as error:
             failure = ExtendNotSentError(str(error))
-        except ExtendOddAnswerError as error:
+        except ExtendUnexpectedResponseError as error:
             request_id = self._redacted(error.request_id or "") or None
-            failure = ExtendOddAnswerError(error.message, status=error.status, request_id=request_id)
-        except Exception as error:  # noqa: BLE001  # the layers below httpx leak errors of their own now and then
-            said = f"{method} {path} at {self._connections.host}: {self._redacted(_why_no_answer(error))}"
+            failure = ExtendUnexpectedResponseError(error.message, status=error.status, request_id=request_id)
+        except Exception as error:  # noqa: BLE001  # lower layers sometimes leak their own exceptions through httpx
+            said = f"{method} {path} at {self._connections.host}: {self._redacted(_why_no_response(error))}"
             unsent = method != "GET" and call.doing != AWAY and isinstance(error, NO_CONNECTION)
             failure = (ExtendNotSentError if unsent else ExtendTransportError)(said)
         raise failure
 
-    async def _send(self, call: Call, http: httpx.AsyncClient, method: str, path: str, params: Params | None) -> Answer:
-        # An answer is as old as the moment when its request left: until that is known, this one, which lies before.
+    async def _send(
+        self, call: Call, http: httpx.AsyncClient, method: str, path: str, params: Params | None
+    ) -> ApiResponse:
+        # A response is as old as its request. Until the bytes leave, use this earlier time.
         call.asked_at = self._now()
         extensions = {}
         if self._connections.traces:
@@ -167,63 +169,63 @@ class Wire:
             extensions["trace"] = call.tracer(self._now)
         else:
             call.leaves(self._now())
-        response = await http.send(http.build_request(method, path, params=params, extensions=extensions), stream=True)
+        streamed = await http.send(http.build_request(method, path, params=params, extensions=extensions), stream=True)
         if call.doing != AWAY:
-            # An HTTP stack that does not tell: from now on we look before it is asked, not right before the bytes.
+            # No trace events from this HTTP stack: from now on, use the time before `http.send`.
             self._connections.traces, call.doing = False, AWAY
         try:
-            answer = await read_answer(response, self._now().time)
+            response = await read_response(streamed, self._now().time)
         finally:
-            await response.aclose()
-        if answer.status == 404:
-            # It may come from a gateway that knows nothing of us: who asks again does so over another connection.
+            await streamed.aclose()
+        if response.status == 404:
+            # It may come from a misrouting gateway: a repeated read uses another connection.
             await http.aclose()
-        return replace(answer, asked_at=call.asked_at.before(answer.cached_seconds))
+        return replace(response, asked_at=call.asked_at.before(response.cached_seconds))
 
-    def success(self, answer: Answer) -> Answer:
-        """A success, with nothing of the key in its request id."""
-        return replace(answer, request_id=self._redacted(answer.request_id or "") or None)
+    def success(self, response: ApiResponse) -> ApiResponse:
+        """A success, with the key redacted from its request id."""
+        return replace(response, request_id=self._redacted(response.request_id or "") or None)
 
-    def error(self, answer: Answer) -> ExtendAPIError:
-        """The error that an answer is which is no success."""
-        return error_for(self._without_key(answer), names_workspace=self._names_workspace)
+    def error(self, response: ApiResponse) -> ExtendAPIError:
+        """The error for a response that is not a success."""
+        return error_for(self._without_key(response), names_workspace=self._names_workspace)
 
-    def odd_answer(self, answer: Answer, problem: str) -> ExtendOddAnswerError:
-        """The error for a success whose body is not what was asked for."""
-        shown = self._without_key(answer)
-        return ExtendOddAnswerError(
+    def unexpected_response(self, response: ApiResponse, problem: str) -> ExtendUnexpectedResponseError:
+        """The error for a success with an unexpected body."""
+        shown = self._without_key(response)
+        return ExtendUnexpectedResponseError(
             self._redacted(problem), status=shown.status, request_id=shown.request_id, body=shown.text
         )
 
-    def cached_answer(self, answer: Answer) -> ExtendCachedAnswerError:
-        """The error for what a cache had kept for too long."""
-        kept = f"from a cache on the way, {answer.cached_seconds:.0f} s old"
-        return ExtendCachedAnswerError(
+    def cached_response(self, response: ApiResponse) -> ExtendCachedResponseError:
+        """The error for a response that was in a cache for too long."""
+        kept = f"from a cache on the way, {response.cached_seconds:.0f} s old"
+        return ExtendCachedResponseError(
             f"{kept}: look for a proxy that ignores `cache-control: no-cache`",
-            status=answer.status,
-            request_id=self._redacted(answer.request_id or "") or None,
+            status=response.status,
+            request_id=self._redacted(response.request_id or "") or None,
         )
 
-    def _without_key(self, answer: Answer) -> Answer:
-        """What may be shown of an answer, in case a server or a proxy echoes the key."""
+    def _without_key(self, response: ApiResponse) -> ApiResponse:
+        """The response with the key redacted, in case a server or a proxy echoes it."""
         return replace(
-            answer,
-            text=self._redacted(answer.text),
-            request_id=self._redacted(answer.request_id or "") or None,
-            location=self._redacted(answer.location or "") or None,
+            response,
+            text=self._redacted(response.text),
+            request_id=self._redacted(response.request_id or "") or None,
+            location=self._redacted(response.location or "") or None,
         )
 
     def _redacted(self, text: str) -> str:
         return text.replace(self._key.get_secret_value(), "[key]")
 
 
-def _why_no_answer(error: Exception) -> str:
-    """What a person would call it, with the HTTP stack's own words where they add something."""
+def _why_no_response(error: Exception) -> str:
+    """A plain description, with the detail of the HTTP stack where there is one."""
     match error:
         case httpx.ConnectTimeout():
             said = "could not connect in time: check the network and the base URL"
         case httpx.TimeoutException():
-            said = "no answer in time"
+            said = "no response in time"
         case httpx.ConnectError() | httpx.ProxyError():
             said = "could not connect: check the network and the base URL"
         case _:

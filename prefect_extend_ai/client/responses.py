@@ -1,4 +1,4 @@
-"""What an HTTP answer of Extend's API says: the run, or which error."""
+"""An HTTP response of Extend's API: its headers that matter, and the error that it stands for."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from prefect_extend_ai.errors import (
     ExtendAPIError,
     ExtendAuthError,
     ExtendNotFoundError,
-    ExtendOddAnswerError,
     ExtendPermissionError,
     ExtendRateLimitError,
     ExtendRefusedError,
     ExtendServerError,
+    ExtendUnexpectedResponseError,
     ExtendUsageBlockedError,
 )
 from prefect_extend_ai.runs import Moment
 
-__all__ = ["Answer", "cached_seconds", "error_for", "http_date", "retry_after"]
+__all__ = ["ApiResponse", "cached_seconds", "error_for", "http_date", "retry_after"]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One HTTP answer, read to its end.
+class ApiResponse:
+    """One HTTP response, read completely.
 
     Attributes:
         status: the HTTP status.
-        text: the body. It is in no repr, because it may be people's data.
+        text: the body. Not in the repr: it may hold document data.
         date: Extend's own clock, from the `Date` header; None where there was none.
         received_at: the clock here when the response's head arrived.
-        request_id: the `x-extend-request-id` header, which Extend's support asks for.
-        retry_after: how many seconds the API asks to wait; None where it does not say.
-        location: where a redirect points. In no repr, as nothing is that could repeat what was sent.
-        cached_seconds: for how long a cache between us and the API had kept it (the `Age` header); 0 where none did.
-        asked_at: when its request began to leave, less `cached_seconds`: it tells of no later state.
+        request_id: the `x-extend-request-id` header, which identifies the request to Extend's support.
+        retry_after: seconds to wait, from `Retry-After`; None without that header.
+        location: target of a redirect. Not in the repr: it may repeat what was sent.
+        cached_seconds: seconds in a cache between here and the API (the `Age` header); 0 without one.
+        asked_at: when its request began to leave, less `cached_seconds`: it shows no later state.
     """
 
     status: int
@@ -59,17 +59,17 @@ class Answer:
 
     @property
     def is_success(self) -> bool:
-        """Whether the status says so (2xx); the body may still be odd."""
+        """Whether the status is 2xx; the body may still be unexpected."""
         return 200 <= self.status < 300
 
     @property
     def read_at(self) -> datetime | None:
-        """The time that runs are aged by: the earlier of both clocks, None where one of them is not known."""
+        """The time that the ages of runs are measured at: the earlier of both clocks, None where one is unknown."""
         return earlier(self.date, self.received_at)
 
     @classmethod
-    def of(cls, status: int, headers: Mapping[str, str], text: str, received_at: datetime | None = None) -> Answer:
-        """Read the headers that matter. `headers` finds a name in any case, as httpx's do."""
+    def of(cls, status: int, headers: Mapping[str, str], text: str, received_at: datetime | None = None) -> ApiResponse:
+        """Read the headers that matter. `headers` is case-insensitive, as httpx's are."""
         date = http_date(headers.get("date"))
         return cls(
             status,
@@ -93,10 +93,10 @@ def http_date(value: str | None) -> datetime | None:
 
 
 def retry_after(value: str | None, answered_at: datetime | None) -> float | None:
-    """How many seconds a `Retry-After` header asks to wait, 0 or more; None where it says nothing readable.
+    """Seconds to wait by a `Retry-After` header, 0 or more; None where it cannot be read.
 
-    Whole and fractional seconds and HTTP dates. A date is measured from the answer's own `Date`, so that a
-    wrong clock here does not matter, and without one from the clock here.
+    Whole and fractional seconds and HTTP dates. A date is measured from the response's own `Date`, so that a
+    wrong local clock does not matter; without a `Date`, from the local clock.
     """
     text = (value or "").strip()
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
@@ -109,7 +109,7 @@ def retry_after(value: str | None, answered_at: datetime | None) -> float | None
 
 
 def cached_seconds(value: str | None) -> float:
-    """What an `Age` header says, in seconds; the largest where it says several, 0 where it says nothing readable."""
+    """Seconds by an `Age` header; the largest of several values, 0 where it cannot be read."""
     said = (each.strip() for each in (value or "").split(","))
     return max((float(each) for each in said if re.fullmatch(r"[0-9]+(\.[0-9]+)?", each)), default=0.0)
 
@@ -117,7 +117,7 @@ def cached_seconds(value: str | None) -> float:
 KINDS: dict[int, tuple[type[ExtendAPIError], str]] = {
     401: (ExtendAuthError, "check the API key: it may be wrong, expired or revoked, or of another region"),
     402: (ExtendUsageBlockedError, "the account has no credits left: add some in Extend's dashboard"),
-    403: (ExtendPermissionError, "the API key may not do this: check its permissions and its workspace"),
+    403: (ExtendPermissionError, "the API key lacks the permission: check its permissions and its workspace"),
     404: (ExtendNotFoundError, "it may be in another workspace, environment (test or production) or region"),
     408: (ExtendServerError, ""),
     429: (ExtendRateLimitError, "the plan's rate limit: lower requests_per_second"),
@@ -125,26 +125,30 @@ KINDS: dict[int, tuple[type[ExtendAPIError], str]] = {
 NEEDS_WORKSPACE = "an organization's API key also needs a workspace id in the credentials"
 
 
-def error_for(answer: Answer, *, names_workspace: bool = True) -> ExtendAPIError:
-    """The error that an answer is which is no success.
+def error_for(response: ApiResponse, *, names_workspace: bool = True) -> ExtendAPIError:
+    """The error for a response that is not a success.
 
-    Takes every shape of error body that Extend and what stands before it are known to send: flat, wrapped in
+    Reads every error body that Extend and the proxies before it are known to send: flat, wrapped in
     `error`, `{"success": false, "error": "text"}`, plain text, HTML, nothing.
 
     Args:
-        answer: the answer.
-        names_workspace: whether the request named a workspace; where not, the message may suggest it.
+        response: the response.
+        names_workspace: whether the request had a workspace id; where not, the message may suggest one.
     """
-    status = answer.status
+    status = response.status
     if not 400 <= status < 1000:
-        said = "redirects" if 300 <= status < 400 else "is no answer to this request"
-        where = f" to {_host(answer.location)}, which was not followed: check the base URL" if answer.location else ""
-        return ExtendOddAnswerError(said + where, status=status, request_id=answer.request_id, body=answer.text)
+        said = "redirects" if 300 <= status < 400 else "is not a response to this request"
+        where = (
+            f" to {_host(response.location)}, which was not followed: check the base URL" if response.location else ""
+        )
+        return ExtendUnexpectedResponseError(
+            said + where, status=status, request_id=response.request_id, body=response.text
+        )
     kind, hint = KINDS.get(status, (ExtendServerError if status >= 500 else ExtendRefusedError, ""))
     hints = [hint] if hint else []
-    body = _error_body(answer.text)
+    body = _error_body(response.text)
     said = _one_line(body.get("message")) or _phrase(status)
-    # Nowhere is documented what a missing workspace is answered with.
+    # The response to a missing workspace id is not documented.
     if not names_workspace and (status in (401, 403) or (status in (400, 422) and "workspace" in said.lower())):
         hints.append(NEEDS_WORKSPACE)
     retryable = body.get("retryable")
@@ -152,7 +156,7 @@ def error_for(answer: Answer, *, names_workspace: bool = True) -> ExtendAPIError
         "; ".join([said.rstrip("."), *hints]) if hints else said,
         status=status,
         code=_one_line(body.get("code")) or None,
-        request_id=_one_line(body.get("requestId")) or answer.request_id,
+        request_id=_one_line(body.get("requestId")) or response.request_id,
         retryable=retryable if isinstance(retryable, bool) else None,
     )
 
@@ -172,7 +176,7 @@ def _error_body(text: str) -> dict[str, Any]:
 
 
 def _one_line(value: object) -> str:
-    """Foreign text as one printable line of bounded length; empty for what is no text."""
+    """Untrusted text as one printable line of bounded length; empty for anything but text."""
     if not isinstance(value, str):
         return ""
     line = " ".join("".join(mark if mark.isprintable() else " " for mark in value[: 10 * BODY_SHOWN]).split())

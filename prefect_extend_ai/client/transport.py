@@ -1,4 +1,4 @@
-"""Requests to Extend's API: paced, retried where that is safe, never redirected."""
+"""Requests to Extend's API: rate-limited, retried where that is safe, never redirected."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from pydantic import SecretStr
 
 from prefect_extend_ai.client.connections import Connect
 from prefect_extend_ai.client.exchange import AWAY, Call, Reservation, Wire
-from prefect_extend_ai.client.rate_limiter import Pace, TooLate
-from prefect_extend_ai.client.responses import Answer
+from prefect_extend_ai.client.rate_limiter import RateLimiter, TooLate
+from prefect_extend_ai.client.responses import ApiResponse
 from prefect_extend_ai.errors import (
     ExtendError,
     ExtendNotSentError,
-    ExtendOddAnswerError,
     ExtendRateLimitError,
     ExtendServerError,
     ExtendTransportError,
+    ExtendUnexpectedResponseError,
 )
 from prefect_extend_ai.runs import FRESH, Moment
 
 __all__ = ["Transport"]
 
 ATTEMPTS = 5
-"""How often a read is sent at most, 429 aside."""
+"""Most attempts for a read; attempts that end in a 429 are not counted."""
 
 Params = Mapping[str, str | int]
 T = TypeVar("T")
@@ -39,32 +39,32 @@ T = TypeVar("T")
 class Transport:
     """One account's connection to Extend's API.
 
-    Reads and writes have a pace of their own, because the API counts them separately (vendor's page on rate
-    limits). A 429 slows its whole category, as a 503 with `Retry-After` does.
+    Reads and writes have separate rate limiters, because the API counts them separately (vendor's page on rate
+    limits). A 429, or a 503 with `Retry-After`, slows its whole category.
 
-    What is repeated: a 429 until the call's deadline, read or write, because the request was not carried out. A
-    read also after 408, 5xx and a lost connection, up to five times with a jittered back-off of some ten seconds
-    in all, or as long as `Retry-After` asks. A write after nothing else, because only a fresh read can tell what
-    became of it; and a write that was reserved after nothing at all, because its check would be old by then.
+    Retries: after a 429, a read or a write is retried until the call's deadline, because the request was not carried
+    out. A read is also retried after 408, 5xx and a lost connection: up to five attempts with a jittered back-off of
+    about ten seconds in all, or as long as `Retry-After` says. A write is not retried otherwise, because only a fresh
+    read can show its outcome; and a reserved write is never retried, because its check would be too old.
 
-    Where the key goes: to the host of `base_url` and nowhere else. No redirect is followed. Proxies named by the
-    environment are used for https, where they see no more than the host's name, and not for plain http.
+    The key is sent to the host of `base_url` and nowhere else. No redirect is followed. Proxies from the environment
+    are used for https, where they see only the host's name, and not for plain http.
 
     Args:
         base_url: https, or http on this machine; may end in a path prefix.
-        api_key: never in a repr, a log or an exception of ours.
+        api_key: never in a repr, a log or an exception of this package.
         workspace_id: sent as `x-extend-workspace-id`.
         api_version: sent as `x-extend-api-version`.
         requests_per_second: the rate of each category.
-        http_transport: stands in for the network in tests.
-        connect_timeout: seconds to connect.
+        http_transport: replaces the network in tests.
+        connect_timeout: in seconds.
         read_timeout: seconds without a byte.
-        deadline: seconds for a whole call, with its repeats and its waiting.
+        deadline: seconds for a whole call, with its retries and waits.
         clock: seconds, monotonic.
-        sleep: waits so many seconds; for the paces.
-        permit: awaited right before each request of any category, for a budget that is shared with others. What it
-            raises ends the call, and nothing was sent.
-        now: this moment; by `clock` and the machine's clock where it is not given.
+        sleep: waits, in seconds; for the rate limiters.
+        permit: awaited before each request, for a rate limit shared with other workers. An exception from it ends the
+            call, and nothing was sent.
+        now: the current time; by default from `clock` and the local clock.
     """
 
     def __init__(
@@ -97,9 +97,9 @@ class Transport:
         self._clock = clock
         self._permit = permit
         self.now = now or (lambda: Moment(clock(), time.time()))
-        """This moment, by the clocks that tell how old an answer is."""
-        self._reads = Pace(requests_per_second, clock=clock, sleep=sleep)
-        self._writes = Pace(requests_per_second, clock=clock, sleep=sleep)
+        """The current time, by the clocks that the age of a response is measured with."""
+        self._reads = RateLimiter(requests_per_second, clock=clock, sleep=sleep)
+        self._writes = RateLimiter(requests_per_second, clock=clock, sleep=sleep)
         self._wire = Wire(
             base_url,
             api_key,
@@ -114,33 +114,33 @@ class Transport:
         """Close the connections."""
         await self._wire.aclose()
 
-    async def get(self, path: str, params: Params | None = None, *, connect: Connect | None = None) -> Answer:
-        """Read, over a connection that was reserved where one is given.
+    async def get(self, path: str, params: Params | None = None, *, connect: Connect | None = None) -> ApiResponse:
+        """Send a GET, over a reserved connection where one is given.
 
-        Raises an ExtendAPIError for any answer but a success, ExtendTransportError for none.
+        Raises an ExtendAPIError for any response but a success, ExtendTransportError without a response.
         """
         call = self._call(f"GET {path}", connect)
         return await self._in_time(call, self._read(call, path, params))
 
-    async def post(self, path: str) -> Answer:
-        """Write, with no body.
+    async def post(self, path: str) -> ApiResponse:
+        """Send a POST without a body.
 
-        Raises as `get` does; after anything but a 429 and ExtendNotSentError the write may have taken effect.
+        Raises as `get` does. After any error but a 429 and ExtendNotSentError the write may have taken effect.
         """
         call = self._call(f"POST {path}")
         return await self._in_time(call, self._once(call, self._writes, "POST", path))
 
     async def post_reserved(
         self, path: str, reservation: Reservation, *, within: float, before_send: Callable[[], None]
-    ) -> Answer:
-        """Write in a turn that was reserved, as `post` does but once: a 429 is raised too.
+    ) -> ApiResponse:
+        """Send a POST in a reserved turn, once: a 429 is raised too.
 
         Args:
-            path: where to.
-            reservation: the turn.
-            within: seconds that the turn is good for. Raises ExtendRateLimitError where the API asks for a longer
-                pause.
-            before_send: called right before the bytes leave; what it raises ends the call, and nothing was sent.
+            path: the path of the request.
+            reservation: the reserved turn.
+            within: seconds until the request must have left. Raises ExtendRateLimitError where the API asks for a
+                longer pause.
+            before_send: called right before the bytes leave; an exception from it ends the call, and nothing was sent.
         """
         call = self._call(f"POST {path}", reservation.connect)
         call.latest, call.before_send, call.reservation = call.started + within, before_send, reservation
@@ -148,9 +148,9 @@ class Transport:
 
     @asynccontextmanager
     async def reserve(self, within: float) -> AsyncIterator[Reservation]:
-        """A turn to write soon, and a connection for it and for the read before it.
+        """Reserve a turn for a write, and a connection for it and for the read before it.
 
-        Raises ExtendNotSentError or ExtendRateLimitError where there is no turn within so many seconds.
+        Raises ExtendNotSentError or ExtendRateLimitError where the turn does not come within `within` seconds.
         """
         call = self._call("a turn to write", seconds=within)
         await self._in_time(call, self._reserve(call))
@@ -161,9 +161,9 @@ class Transport:
         finally:
             self._release(reservation)
 
-    def odd_answer(self, answer: Answer, problem: str) -> ExtendOddAnswerError:
-        """The error for a success whose body is not what was asked for."""
-        return self._wire.odd_answer(answer, problem)
+    def unexpected_response(self, response: ApiResponse, problem: str) -> ExtendUnexpectedResponseError:
+        """The error for a success with an unexpected body."""
+        return self._wire.unexpected_response(response, problem)
 
     def _call(self, what: str, connect: Connect | None = None, seconds: float | None = None) -> Call:
         seconds = self._deadline if seconds is None else seconds
@@ -174,77 +174,81 @@ class Transport:
             async with asyncio.timeout(call.seconds):
                 return await doing
         except TimeoutError:
-            pass  # and raise outside: what it came from leads into frames that hold the Authorization header
+            pass  # raise outside: the context would lead to frames that hold the Authorization header
         raise self._too_late(call)
 
     def _release(self, reservation: Reservation) -> None:
-        """Let the next begin in its place: the turn was taken, or is not wanted any more."""
+        """End a reservation: the turn was taken or is not needed."""
         if reservation.is_open:
             reservation.is_open = False
-            self._writes.release()
+            self._writes.end_reservation()
 
     async def _reserve(self, call: Call) -> None:
         call.doing = "waiting for a turn"
         try:
             await self._writes.reserve(call.ends)
         except TooLate:
-            raise ExtendRateLimitError(f"Extend asks to wait beyond the {call.seconds:.0f} s that there are") from None
+            raise ExtendRateLimitError(
+                f"Extend asks to wait longer than the {call.seconds:.0f} s that are left"
+            ) from None
         if self._permit is None:
             return
         call.doing = "waiting for the shared rate limit"
         try:
-            # Now and not right before the write: there may be a long line, and the read before it would grow old in it.
+            # Now and not right before the write: the queue may be long, and the check would get too old in it.
             await self._permit()
         except BaseException:
-            self._writes.release()
+            self._writes.end_reservation()
             raise
 
-    async def _read(self, call: Call, path: str, params: Params | None) -> Answer:
-        def again(error: Exception) -> bool | float:
+    async def _read(self, call: Call, path: str, params: Params | None) -> ApiResponse:
+        def retry(error: Exception) -> bool | float:
             late = self._clock() + (call.asked_to_wait or 0) >= call.ends
             if late or not isinstance(error, ExtendServerError | ExtendTransportError):
                 return False
             return True if call.asked_to_wait is None else call.asked_to_wait
 
         async for attempt in stamina.retry_context(
-            on=again, attempts=ATTEMPTS, timeout=None, wait_initial=0.5, wait_max=5, wait_jitter=1
+            on=retry, attempts=ATTEMPTS, timeout=None, wait_initial=0.5, wait_max=5, wait_jitter=1
         ):
             with attempt:
                 return await self._once(call, self._reads, "GET", path, params)
         raise AssertionError("the last attempt returns or raises")  # pragma: no cover
 
-    async def _once(self, call: Call, pace: Pace, method: str, path: str, params: Params | None = None) -> Answer:
-        """Send, and send again only while the answer is a 429 and the deadline allows."""
+    async def _once(
+        self, call: Call, limiter: RateLimiter, method: str, path: str, params: Params | None = None
+    ) -> ApiResponse:
+        """Send, and retry only after a 429 while the deadline allows."""
         while True:
             call.asked_to_wait = None
-            wave = await self._turn(call, pace)
+            epoch = await self._turn(call, limiter)
             try:
-                answer = await self._wire.exchange(call, method, path, params)
+                response = await self._wire.exchange(call, method, path, params)
             except ExtendNotSentError:
-                pace.give_back()
+                limiter.release()
                 raise
-            call.asked_to_wait = answer.retry_after
-            if answer.status == 429 or (answer.status == 503 and answer.retry_after is not None):
-                pace.slow_down(wave, answer.retry_after)
-            elif answer.status < 500:
-                pace.recovered(wave)
-            if answer.status != 429 and answer.cached_seconds > FRESH:
-                raise self._wire.cached_answer(answer)
-            if answer.is_success:
-                return self._wire.success(answer)
-            error = self._wire.error(answer)
+            call.asked_to_wait = response.retry_after
+            if response.status == 429 or (response.status == 503 and response.retry_after is not None):
+                limiter.on_throttled(epoch, response.retry_after)
+            elif response.status < 500:
+                limiter.on_success(epoch)
+            if response.status != 429 and response.cached_seconds > FRESH:
+                raise self._wire.cached_response(response)
+            if response.is_success:
+                return self._wire.success(response)
+            error = self._wire.error(response)
             if not isinstance(error, ExtendRateLimitError) or call.reservation is not None:
                 raise error
             call.limited = error
-            if self._clock() + (answer.retry_after or 0) >= call.ends:
+            if self._clock() + (response.retry_after or 0) >= call.ends:
                 raise self._too_late(call)
 
-    async def _turn(self, call: Call, pace: Pace) -> int:
+    async def _turn(self, call: Call, limiter: RateLimiter) -> int:
         call.doing = "waiting for a turn"
         try:
-            wave = await pace.turn(call.latest)
+            epoch = await limiter.acquire(call.latest)
         except TooLate:
-            raise ExtendRateLimitError("the pause that Extend asks for is longer than a check is good for") from None
+            raise ExtendRateLimitError("the pause that Extend asks for is longer than a check is valid") from None
         if call.reservation is not None:
             self._release(call.reservation)
         elif self._permit is not None:
@@ -252,7 +256,7 @@ class Transport:
             await self._permit()
         if self._clock() >= call.ends:
             raise self._too_late(call)
-        return wave
+        return epoch
 
     def _too_late(self, call: Call) -> ExtendError:
         waited = f"gave up after {self._clock() - call.started:.0f} s"

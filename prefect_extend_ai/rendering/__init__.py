@@ -1,7 +1,7 @@
-"""Text for people: runs and reports as the markdown and the table rows that Prefect keeps as artifacts.
+"""Runs and reports as markdown and table rows for Prefect artifacts.
 
-Pure functions. Whatever comes from outside (ids, names, reasons, links, the run objects themselves) is data:
-it cannot break out of a table or a fence, nor become a link, a picture or HTML where it is shown.
+Pure functions. Text from outside (ids, names, reasons, links, the run objects themselves) is data: it cannot break
+out of a table or a code fence, nor become a link, an image or HTML.
 """
 
 from prefect_extend_ai.rendering.inert import address, escape, fence, link, unmarked, visible

@@ -1,4 +1,4 @@
-"""Text from outside, made inert for markdown: shown as it is, and never as markup."""
+"""Escaping untrusted text for markdown: it is displayed literally and never becomes markup."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ HIDDEN = re.compile(
     "\ufff0-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
     "\U000e0000-\U000e0fff]"
 )
-"""Characters that are not seen, or that reorder what is: control, format (right-to-left marks, zero widths,
+"""Invisible characters, and those that reorder visible ones: control, format (right-to-left marks, zero widths,
 tags), line separators, blank fillers, lone surrogates. Tab and line ends are left to the caller."""
 
 URL_LIMIT = 1000
-"""A longer address is not made a link: a report of many rows has to stay small."""
+"""Characters. A longer address does not become a link, so that a report of many rows stays small."""
 
 _SPACE = re.compile(r"\s+")
-# Renderers make links out of bare words with these in them, and one of them (remark, in Prefect's UI) does so
-# after it has resolved backslashes and entities. In a code span they stay text everywhere.
+# Renderers turn bare words with these marks into links, and one of them (remark, in Prefect's UI) does so after it
+# has resolved backslashes and entities. In a code span they stay text everywhere.
 _AUTOLINK = re.compile(r"[^\s`|]*(?://|www\.|@)[^\s`|]*", re.IGNORECASE)
-# Any ASCII punctuation may be escaped (CommonMark 2.4). Left alone is what can never be markup, so that the
-# source stays readable too (and ids do in Prefect's older UI, which shows the backslashes in a link): some marks
-# anywhere, some within or behind a word, where they open nothing, a full stop after one.
+# Any ASCII punctuation may be escaped (CommonMark 2.4). Marks that can never be markup are not
+# escaped, so that the source stays readable (and ids in Prefect's older UI, which shows backslashes in a link): some
+# marks anywhere, some inside or after a word, a full stop after a word.
 _MARKUP = re.compile(
     r"(?<=[A-Za-z0-9])_|(?<=[A-Za-z0-9_])-|(?<=[A-Za-z])\.(?= |$)|(?<![0-9])\)|([!#$&)*+\-.<=>@\[\\\]^_`{|}~])"
 )
@@ -35,15 +35,15 @@ _LOOKALIKES = str.maketrans(
 )
 _LINK_MARK = re.compile(r"/(?=/)|www(?=\.)", re.IGNORECASE)
 _HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
-_ODD_IN_URL = re.compile(r"[\s\\<>\"`]")
+_INVALID_IN_URL = re.compile(r"[\s\\<>\"`]")
 
 
 def visible(text: object, limit: int = 200) -> str:
-    r"""One line of plain text: white space as single blanks, hidden characters written as `\u202E`.
+    r"""One line of plain text: white space as single spaces, hidden characters written as `\u202E`.
 
     Args:
-        text: anything; what is no string is shown as `str` shows it.
-        limit: how many of its characters are shown; an ellipsis stands for the rest.
+        text: any value; converted with `str`.
+        limit: characters shown; an ellipsis replaces the rest.
     """
     line = _SPACE.sub(" ", str(text)).strip()
     if len(line) > limit:
@@ -52,14 +52,14 @@ def visible(text: object, limit: int = 200) -> str:
 
 
 def escape(text: object, limit: int = 200) -> str:
-    """Inline markdown that shows `text` and is nothing else, in a table cell too.
+    """Inline markdown that shows `text` literally, in a table cell too.
 
-    No emphasis, code, link, picture, HTML, entity, heading, list or cell border comes of it; a word that renderers
-    would link by themselves (`http://…`, `www.…`, `name@host`) is shown as code.
+    It produces no emphasis, code, link, image, HTML, entity, heading, list or cell border; a word that renderers
+    would turn into a link (`http://…`, `www.…`, `name@host`) is shown as code.
 
     Args:
-        text: anything; made `visible` first.
-        limit: how many of its characters are shown; an ellipsis stands for the rest.
+        text: any value; passed through `visible` first.
+        limit: characters shown; an ellipsis replaces the rest.
     """
     line = visible(text, limit)
     pieces, end = [], 0
@@ -70,23 +70,23 @@ def escape(text: object, limit: int = 200) -> str:
 
 
 def unmarked(text: object, limit: int = 200) -> str:
-    """Plain text without markup, for places where one Prefect UI reads markdown and the other would show a backslash.
+    """Plain text without markup, where one Prefect UI renders markdown and the other would show a backslash.
 
-    These are the cells of table artifacts: UI v1 renders them, UI v2 shows them as they are. Marks that could make
-    a link, picture, HTML, code or cell border give way to others that look alike and mean nothing; `//` becomes `/ /`.
+    Used for cells of table artifacts: UI v1 renders them, UI v2 shows them literally. Marks that could form a link,
+    image, HTML, code or cell border are replaced by look-alikes without meaning; `//` becomes `/ /`.
 
     Args:
-        text: anything; made `visible` first.
-        limit: how many of its characters are shown; an ellipsis stands for the rest.
+        text: any value; passed through `visible` first.
+        limit: characters shown; an ellipsis replaces the rest.
     """
     return _LINK_MARK.sub(r"\g<0> ", visible(text, limit).translate(_LOOKALIKES))
 
 
 def link(text: object, url: str | None) -> str:
-    """A markdown link, or only the escaped text where `url` is no plain http(s) address.
+    """A markdown link, or only the escaped text where `url` is not a plain http(s) address.
 
-    Refused are other schemes (`javascript:`, `data:`), relative addresses, credentials, white space, control and
-    hidden characters, quotes, backslashes, and what is longer than `URL_LIMIT`.
+    Rejected: other schemes (`javascript:`, `data:`), relative addresses, credentials, white space, control and
+    hidden characters, quotes, backslashes, and addresses longer than `URL_LIMIT`.
     """
     label = escape(text)
     target = address(url)
@@ -94,8 +94,8 @@ def link(text: object, url: str | None) -> str:
 
 
 def address(url: str | None) -> str | None:
-    """A plain http(s) address, quoted so that it may stand in markdown; None for whatever `link` refuses."""
-    if not url or len(url) > URL_LIMIT or _ODD_IN_URL.search(url) or HIDDEN.search(url):
+    """A plain http(s) address, quoted for markdown; None for an address that `link` rejects."""
+    if not url or len(url) > URL_LIMIT or _INVALID_IN_URL.search(url) or HIDDEN.search(url):
         return None
     try:
         parts = urlsplit(url)
@@ -103,13 +103,13 @@ def address(url: str | None) -> str | None:
         return None
     if parts.scheme not in ("http", "https") or not _HOST.fullmatch(parts.netloc):
         return None
-    # Neither parentheses, nor a bar, nor the semicolon of an entity are left.
+    # Quotes parentheses, the pipe, and the semicolon of an entity too.
     rest = quote(url.split("://", 1)[1][len(parts.netloc) :], safe="/?#:@!$&*+,=%~-._")
     return f"{parts.scheme}://{parts.netloc}{rest}"
 
 
 def fence(text: str, info: str = "json") -> str:
-    """A code block that `text` cannot end: its fence is longer than any run of backticks in it."""
+    """A code block that `text` cannot end: its fence is longer than any sequence of backticks in it."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     mark = "`" * max(3, longest + 1)
     return f"{mark}{info}\n{text}\n{mark}"

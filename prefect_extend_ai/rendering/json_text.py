@@ -1,4 +1,4 @@
-"""JSON text laid out for reading, without parsing it: what parsing would change stays as it was sent."""
+"""Indenting JSON text without parsing it, so that every literal stays as it was sent."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from prefect_extend_ai.rendering.inert import HIDDEN
 
 __all__ = ["pretty_json"]
 
-LAID_OUT_LIMIT = 1_000_000
-"""Characters. Beyond it nobody reads, and indenting can multiply the size: Prefect Cloud takes 5 MiB a request."""
+INDENTED_LIMIT = 1_000_000
+"""Characters. Indenting can multiply the size, and Prefect Cloud accepts 5 MiB a request."""
 DEEPEST = 20
-"""Levels that are indented; deeper ones share the last indentation."""
+"""Levels of indentation; deeper ones share the last."""
 
 
 def pretty_json(text: str) -> str:
     r"""The same JSON, indented; it parses to the same object.
 
     Literals, the order of keys and repeated keys are untouched (`1.50` stays `1.50`). Hidden characters in strings
-    become `\u202e` escapes. Text that would pass `LAID_OUT_LIMIT` keeps the layout it came with.
+    become `\u202e` escapes. Text that would exceed `INDENTED_LIMIT` keeps its layout.
     """
     shown = HIDDEN.sub(_as_json_escape, text)
-    lines = _laid_out(shown) if len(shown) <= LAID_OUT_LIMIT else shown
-    return lines if len(lines) <= LAID_OUT_LIMIT else shown
+    lines = _indented(shown) if len(shown) <= INDENTED_LIMIT else shown
+    return lines if len(lines) <= INDENTED_LIMIT else shown
 
 
-def _laid_out(text: str) -> str:
+def _indented(text: str) -> str:
     breaks = ["\n" + "  " * level for level in range(DEEPEST + 1)]
     pieces: list[str] = []
     depth, before = 0, ""

@@ -1,4 +1,4 @@
-"""What earlier sweeps asked for and have not seen end, and the note for the vendor about it."""
+"""Pending cancels of earlier sweeps, and a message to the vendor's support about them."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from prefect_extend_ai.sweep.report import Cancellation, Outcome, PendingCancel,
 __all__ = ["FOR_THE_VENDOR", "pending_section", "pending_steps", "vendor_note"]
 
 ROWS = 50
-"""How many pending runs the section shows, and how many runs a note for the vendor names."""
-FOR_THE_VENDOR = (Outcome.UNCONFIRMED, Outcome.REFUSED)
-"""Outcomes of runs that were asked to be cancelled, and are not."""
+"""Most pending runs in the section, and most runs in a message to support."""
+FOR_SUPPORT = (Outcome.UNCONFIRMED, Outcome.REFUSED)
+"""Outcomes of runs that stayed in progress after a cancel request."""
 
 
 def pending_section(report: SweepReport) -> str:
-    """The runs of earlier sweeps that are still open, with the note for the vendor; empty where there are none."""
+    """The pending runs of earlier sweeps, with the message to support; empty without any."""
     if not report.pending:
         return _elsewhere(report)
-    # News first, and what is set aside last.
+    # New information first, runs that are set aside last.
     pending = sorted(report.pending, key=lambda each: (not each.is_news, each.set_aside))
     rows = [
         (
             escape(each.run_id),
-            # Unbroken: a narrow column would make three lines of it.
+            # No-break spaces: a narrow column would wrap it into three lines.
             instant(each.since).replace(" ", "\N{NO-BREAK SPACE}"),
             "unknown" if each.attempts is None else f"{each.attempts}",
             escape(each.status or "unknown", 40),
-            _how_it_is(each),
+            _what_is_known(each),
         )
         for each in pending[:ROWS]
     ]
     left = f"\n\nand {len(pending) - ROWS:,} more" if len(pending) > ROWS else ""
     listing = table(["Run", "Since", "Cancels", "Status", "What is known"], rows, number="Cancels") + left
-    asked_for = any(each.outcome in FOR_THE_VENDOR for each in pending)
-    note = vendor_note(report, pending=pending) if asked_for else ""
+    asked_for = any(each.outcome in FOR_SUPPORT for each in pending)
+    note = support_message(report, pending=pending) if asked_for else ""
     parts = ["### Pending from earlier sweeps", listing, note, _elsewhere(report)]
     return "\n\n".join(part for part in parts if part)
 
@@ -60,12 +60,12 @@ def pending_steps(report: SweepReport) -> list[str]:
 def vendor_note(
     report: SweepReport, cancellations: Sequence[Cancellation] = (), pending: Sequence[PendingCancel] = ()
 ) -> str:
-    """A message to Extend's support, to be copied: which runs did not end, and by which requests to find them."""
+    """A message to Extend's support, to be copied: the runs that did not end, with their request ids."""
     entries = [_entry(each, _span(each.age_minutes, "without a change")) for each in cancellations]
     entries += [
         _entry(each, _span(_minutes(report.looked_at, each.since), "since the first cancel"))
         for each in pending
-        if each.outcome in FOR_THE_VENDOR
+        if each.outcome in FOR_SUPPORT
     ]
     lines = [
         f"Subject: {report.kind} runs that stay in progress after a cancel",
@@ -74,7 +74,7 @@ def vendor_note(
         "",
         f"we asked for these {report.kind} runs to be cancelled",
         f"(POST {report.kind.path}/ID/cancel), and they did not end.",
-        "Please look into them, and tell us when they are cancelled.",
+        "Please look into them, and let us know when they are cancelled.",
         "",
         f"Workspace: {visible(report.workspace_id or 'the one of our API key')}",
         f"Time: {instant(report.looked_at) or 'unknown'}",
@@ -98,13 +98,13 @@ def _span(minutes: float | None, since: str) -> str:
     return f", {age(minutes)} {since}" if minutes is not None else ""
 
 
-def _how_it_is(each: PendingCancel) -> str:
+def _what_is_known(each: PendingCancel) -> str:
     how = f"was {plain(each.outcome)}" if each.outcome else "its sweep was interrupted"
     if each.outcome is not None and each.outcome.is_end:
-        how = f"{plain(each.outcome)}, and its final object is still to be recorded"
+        how = f"{plain(each.outcome)}, but its final object is not recorded yet"
     if each.set_aside:
-        return f"{'**set aside now**' if each.is_news else 'set aside'}: {how}; sweeps ask for it no more"
-    return f"**still so**: {how}" if each.is_news else f"{how}; reported before"
+        return f"{'**set aside now**' if each.is_news else 'set aside'}: {how}; sweeps send it no more cancels"
+    return f"**still pending**: {how}" if each.is_news else f"{how}; reported before"
 
 
 def _elsewhere(report: SweepReport) -> str:

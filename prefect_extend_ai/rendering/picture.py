@@ -1,4 +1,4 @@
-"""The report's picture: the ages of what is in progress against the limit, and what became of the selected."""
+"""The report's charts: the ages of the runs in progress against the limit, and the outcomes of the selected runs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["draw_picture"]
 
 WIDTH = 640
 LABELS = 150
-"""Where the bars begin."""
+"""The left edge of the bars, in pixels."""
 BARS = 400
-"""The length of the longest bar."""
+"""The length of the longest bar, in pixels."""
 ROW = 26
 
-# A card of its own colour: an <img> does not know whether the page around it is dark.
+# A coloured background: an <img> cannot know whether the page around it is dark.
 CARD, EDGE, INK, FAINT = "#fbfcfd", "#cfd6dd", "#1c2733", "#5b6875"
 YOUNG, STALE = "#7f93a8", "#d98324"
 COLOURS = {
@@ -36,7 +36,7 @@ OTHER = "#7f93a8"
 
 _ANY_LIMIT = timedelta(hours=1)
 _WITHIN_LIMIT = AGE_BANDS.index(age_band(_ANY_LIMIT, _ANY_LIMIT)) + 1
-"""How many bands of age lie within the limit; the others are over it."""
+"""How many age bands lie within the limit; the others are above it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Bar:
 
 
 def draw_picture(report: SweepReport) -> str:
-    """A markdown image of the report with its numbers as the alternative text; empty where there is nothing to draw."""
+    """A markdown image of the charts with the numbers as its alternative text; empty without data."""
     charts = [(title, bars) for title, bars in (_ages(report), _outcomes(report)) if bars]
     if not charts:
         return ""
@@ -94,7 +94,7 @@ def _rows(top: int, bars: list[Bar]) -> Iterable[str]:
     longest = max(bar.count for bar in bars) or 1
     for place, bar in enumerate(bars):
         y = top + ROW * place
-        # A bar that stands for one run of thousands is still seen.
+        # At least two pixels, so that one run of thousands is visible.
         length = max(round(BARS * bar.count / longest), 2) if bar.count else 0
         yield _text(LABELS - 10, y + 17, bar.label, INK if bar.count else FAINT, anchor="end")
         yield f'<rect x="{LABELS}" y="{y + 5}" width="{length}" height="{ROW - 10}" rx="2" fill="{bar.colour}"/>'

@@ -1,4 +1,4 @@
-"""The record of a run: what happened to it, and its final object, whole."""
+"""The record of a run: its outcome, and its complete final object."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from prefect_extend_ai.sweep.report import Cancellation, Outcome
 __all__ = ["part_pages", "record_page", "record_title", "shared_record_page"]
 
 PART = 200_000
-"""Characters of a final object in one part: below a megabyte, whatever they are and however they are escaped."""
+"""Characters of a final object in one part: less than a megabyte, however they are escaped."""
 
-_SAID = {
+_ENDINGS = {
     Outcome.CANCELLED: "This run was cancelled.",
-    Outcome.ALREADY_CANCELLED: "This run was cancelled before a cancel of ours took.",
-    Outcome.FINISHED_FIRST: "This run ended by itself before a cancel took.",
+    Outcome.ALREADY_CANCELLED: "This run was cancelled before our cancel took effect.",
+    Outcome.FINISHED_FIRST: "This run ended before a cancel took effect.",
 }
-"""How a run ended; none other is recorded."""
+"""How a run ended; only runs with these outcomes are recorded."""
 
 
 def record_title(run: Run) -> str:
-    """One plain line that names the run and its last status: what the artifact is about."""
+    """One plain line with the run and its last status, as the description of the artifact."""
     return f"{run.kind.capitalize()} run {unmarked(run.id)}: {unmarked(run.status or 'status unknown', 40)}"
 
 
 def record_page(run: Run, cancellation: Cancellation, parts: Sequence[str] = ()) -> str:
-    """The record of one run. Its first `json` block is the run object that Extend sent; only its layout is ours.
+    """The record of one run. Its first `json` block is the run object that Extend sent, indented.
 
     Args:
-        run: the run as it was read last.
-        cancellation: what became of it.
-        parts: where the object is instead, as markdown, when it is kept in `part_pages`.
+        run: the run as it was last read.
+        cancellation: its outcome and reason.
+        parts: links to the object, as markdown, where it is stored in `part_pages`.
     """
     if not parts:
         return _record(run, cancellation, "##")
-    said = f"The final object is too large for one artifact here. It is in {len(parts)}, in this order: each holds"
+    said = f"The final object is too large for one artifact. It is stored in {len(parts)}, in this order. Each holds"
     places = "\n".join(f"{place}. {part}" for place, part in enumerate(parts, start=1))
-    return f"{_facts_of(run, cancellation, '##')}\n\n{said} a JSON string, and these joined are the object.\n\n{places}"
+    return f"{_facts_of(run, cancellation, '##')}\n\n{said} a JSON string; joined, they are the object.\n\n{places}"
 
 
 def part_pages(run: Run) -> Iterator[str]:
     """The run object that Extend sent in pages of about `PART` characters.
 
-    Each has one `text` block with a JSON string; what these strings say, one after the other, is the object's JSON.
+    Each has one `text` block with a JSON string; the strings joined together are the object's JSON.
     """
     parts = range(0, len(run.text), PART)
     for place, start in enumerate(parts, start=1):
@@ -57,7 +57,7 @@ def part_pages(run: Run) -> Iterator[str]:
 
 
 def shared_record_page(pairs: list[tuple[Run, Cancellation]]) -> str:
-    """Several records on one page after a list of them, each with a heading and a `json` block of its own, in order."""
+    """Several records on one page: a list of the runs, then a heading and a `json` block for each, in order."""
     title = f"## {len(pairs)} {'run' if len(pairs) == 1 else 'runs'}"
     index = "\n".join(
         f"{place}. {escape(run.id)}: {plain(cancellation.outcome)}"
@@ -74,7 +74,7 @@ def _facts_of(run: Run, cancellation: Cancellation, heading: str) -> str:
     return "\n\n".join(
         [
             f"{heading} {run.kind.capitalize()} run {escape(run.id)}",
-            f"**{_SAID.get(cancellation.outcome, plain(cancellation.outcome))}** {escape(cancellation.reason, 500)}",
+            f"**{_ENDINGS.get(cancellation.outcome, plain(cancellation.outcome))}** {escape(cancellation.reason, 500)}",
             table(["Fact", "Value"], [(name, value or "none") for name, value in _facts(run, cancellation)]),
         ]
     )
@@ -87,7 +87,7 @@ def _facts(run: Run, cancellation: Cancellation) -> list[tuple[str, str]]:
         ("Outcome", plain(cancellation.outcome)),
         ("Status", escape(run.status or "")),
         ("Failure reason", escape(run.failure_reason or "")),
-        ("Age at the last look", age(cancellation.age_minutes)),
+        ("Age at the last read", age(cancellation.age_minutes)),
         ("Processor", escape(run.processor_id or "")),
         ("Created", instant(run.created_at)),
         ("Last change", instant(run.updated_at)),

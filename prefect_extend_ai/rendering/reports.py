@@ -1,4 +1,4 @@
-"""The report of a sweep: a page that tells at a glance what happened and why, and a table to search."""
+"""The report of a sweep: a page with outcomes and reasons, and a table to search."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ __all__ = ["report_page", "report_table"]
 
 TABLE_ROWS = 5000
 TABLE_CHARACTERS = 900_000
-"""Bounds of the table artifact: with a key its data is copied into an event, and an event takes 1.5 MB at most."""
+"""Limits of the table artifact: Prefect copies the data of a keyed artifact into an event of at most 1.5 MB."""
 
 RecordUrl = Callable[[UUID], str]
 
 _ADVICE = {
-    Outcome.UNCONFIRMED: "A cancel was sent, and the run had not ended by its deadline; the reason says what was "
-    "answered. The next sweep looks again; if it is still there then, send the note below.",
-    Outcome.REFUSED: "Extend refuses the cancel although the run is still in progress. Send the note below.",
-    Outcome.ERROR: "It could not be found out what became of the run. Mend what the reason says, and sweep again.",
+    Outcome.UNCONFIRMED: "A cancel was sent, and the run had not ended by its deadline; the reason names the "
+    "response. The next sweep reads it again; if it is still in progress then, send the message below to Extend's "
+    "support.",
+    Outcome.REFUSED: "Extend refuses the cancel although the run is still in progress. Send the message below to "
+    "Extend's support.",
+    Outcome.ERROR: "The outcome of the run is unknown. Fix the cause that the reason names, and run another sweep.",
 }
 REASONS = 10
-"""How many reasons, and runs of one, stand among the next steps: the table's column for them is narrow."""
+"""Most reasons, and most runs for each, in the next steps."""
 
 
 def report_page(
@@ -39,20 +41,20 @@ def report_page(
     flow_run_url: str | None,
     rows: int = 100,
 ) -> str:
-    """The page of a sweep: what happened, whether a person is needed, the numbers, a picture, the runs, what to do.
+    """The page of a sweep: the headline, whether action is required, the next steps, the numbers, charts, and the runs.
 
     Args:
         report: the sweep's report.
-        policy_lines: names and values of the rules it ran with.
-        record_url: the address of a record, by its artifact's id.
-        flow_run_url: the address of the flow run, where it has one.
-        rows: how many runs the table shows, those that need attention first.
+        policy_lines: names and values of the policy it ran with.
+        record_url: the address of a record, by the id of its artifact.
+        flow_run_url: the address of the flow run; None without one.
+        rows: most runs in the table; those that need attention come first.
     """
     sections = [
         f"## {escape(report.headline, 600)}",
         _mark(report),
         _context(report, flow_run_url),
-        _doubts(report),
+        _warnings(report),
         _next_steps(report),
         pending_section(report),
         f"### Numbers\n\n{table(['What', 'Runs', 'Of'], _numbers(report), number='Runs')}"
@@ -66,7 +68,7 @@ def report_page(
 
 
 def report_table(report: SweepReport, record_url: RecordUrl) -> list[dict[str, str | int | float]]:
-    """A row for each run, those that need attention first: scalars only, the same keys in each, bounded in size."""
+    """A row for each run, those that need attention first. Scalars only, the same keys in each row, limited in size."""
     rows: list[dict[str, str | int | float]] = []
     size = 0
     for each in _urgent_first(report.cancellations)[:TABLE_ROWS]:
@@ -95,7 +97,7 @@ def _mark(report: SweepReport) -> str:
     if report.needs_attention:
         return "⚠️ **Action required:** see what to do next."
     if report.limit_minutes is None and (missing := report.counts[Outcome.NOT_FOUND]):
-        return f"**Look at the ids:** {missing:,} of {report.selected:,} not found in this workspace."
+        return f"**Check the ids:** {missing:,} of {report.selected:,} not found in this workspace."
     if report.still_pending:
         return "✓ **No action required.** What is pending was reported by an earlier sweep."
     return "✓ **No action required.**"
@@ -104,28 +106,28 @@ def _mark(report: SweepReport) -> str:
 def _context(report: SweepReport, flow_run_url: str | None) -> str:
     limit = f"limit {report.limit_minutes} min" if report.limit_minutes is not None else "called by id"
     facts = [
-        "dry run, nothing was sent" if report.dry_run else "",
+        "dry run, no cancel was sent" if report.dry_run else "",
         f"{report.kind} runs, {limit}",
         f"workspace {escape(report.workspace_id)}" if report.workspace_id else "",
-        f"looked at {instant(report.looked_at)}" if report.looked_at else "",
+        f"scanned at {instant(report.looked_at)}" if report.looked_at else "",
         link("flow run", flow_run_url) if flow_run_url else "",
     ]
     return " · ".join(fact for fact in facts if fact)
 
 
-def _doubts(report: SweepReport) -> str:
-    """What may be otherwise than the rules say, for a person to look into."""
-    doubts = []
+def _warnings(report: SweepReport) -> str:
+    """Warnings: a clock difference, and metadata that looks like a hold under another key."""
+    warnings = []
     if report.clock_difference_seconds is not None:
-        doubts.append(clock_words(report.clock_difference_seconds, report.clock_suspect))
+        warnings.append(clock_words(report.clock_difference_seconds, report.clock_suspect))
     if count := len(report.looks_held):
         runs = "1 stale run has" if count == 1 else f"{count:,} stale runs have"
         shown = ", ".join(escape(run_id) for run_id in report.looks_held[:3])
-        doubts.append(
-            f"{runs} metadata that looks like a hold, but not the hold key that this sweep goes by ({shown}"
-            f"{', ...' if count > 3 else ''}). If they are to be held, set hold_key in the policy to the key they have."
+        warnings.append(
+            f"{runs} metadata that looks like a hold, but not under the hold key of this sweep ({shown}"
+            f"{', ...' if count > 3 else ''}). To hold them, set hold_key in the policy to their key."
         )
-    return "\n\n".join(f"⚠️ {doubt}" for doubt in doubts)
+    return "\n\n".join(f"⚠️ {warning}" for warning in warnings)
 
 
 def _numbers(report: SweepReport) -> Iterable[Sequence[str]]:
@@ -154,7 +156,7 @@ def _runs(report: SweepReport, record_url: RecordUrl, rows: int) -> str:
         (
             link(each.run_id, each.dashboard_url),
             _outcome(each),
-            # Unbroken: a narrow column would make three lines of it.
+            # No-break spaces: a narrow column would wrap it into three lines.
             age(each.age_minutes).replace(" ", "\N{NO-BREAK SPACE}"),
             link("record", record_url(each.record)) if each.record else "",
             escape(each.reason),
@@ -167,7 +169,7 @@ def _runs(report: SweepReport, record_url: RecordUrl, rows: int) -> str:
 
 
 def _outcome(each: Cancellation) -> str:
-    """The outcome, with the run's status where that says more (columns are narrow)."""
+    """The outcome, with the run's status where it adds information (columns are narrow)."""
     mark = "**" if each.outcome.needs_attention else ""
     status = each.status or ""
     more = f" ({escape(status, 40)})" if status and status.lower() not in each.outcome else ""
@@ -194,8 +196,8 @@ def _next_steps(report: SweepReport) -> str:
         of_these = [each for each in report.cancellations if each.outcome is outcome]
         if of_these:
             steps += [f"- **{plain(outcome)}**: {words}", *_reasons(of_these)]
-    asked_for = [each for each in report.cancellations if each.outcome in FOR_THE_VENDOR]
-    note = vendor_note(report, asked_for) if asked_for else ""
+    asked_for = [each for each in report.cancellations if each.outcome in FOR_SUPPORT]
+    note = support_message(report, asked_for) if asked_for else ""
     return "\n\n".join(part for part in ["### What to do next", "\n".join(steps), note] if part)
 
 

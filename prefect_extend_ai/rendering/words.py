@@ -1,4 +1,4 @@
-"""Small things said the same way on every page: ages, instants, tables."""
+"""Formatting shared by all pages: ages, timestamps, tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["age", "instant", "plain", "table"]
 
 
 def age(minutes: float | None) -> str:
-    """Minutes as a person says them: `45 min`, `3 h 20 min`, `2 d 4 h`; empty where unknown."""
+    """Minutes as text: `45 min`, `3 h 20 min`, `2 d 4 h`; empty where unknown."""
     if minutes is None:
         return ""
     whole = int(minutes)
@@ -28,11 +28,11 @@ def instant(moment: datetime | None) -> str:
 
 
 def plain(name: str) -> str:
-    """A name of ours (`too_young`) as words."""
+    """An identifier (`too_young`) as words."""
     return name.replace("_", " ")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, number: str | None = None) -> str:
-    """A markdown table; the cells are markdown already. The column titled `number` is set to the right."""
+    """A markdown table; the cells are markdown already. The column titled `number` is right-aligned."""
     rule = ["---:" if title == number else "---" for title in head]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))

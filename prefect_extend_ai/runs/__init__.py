@@ -1,4 +1,4 @@
-"""What Extend calls a run: its kinds, its statuses, the JSON the API sent, and when that was read."""
+"""Runs of Extend: kinds, statuses, the JSON from the API, and when it was read."""
 
 from prefect_extend_ai.runs.kinds import CANCELLED, FAILED, PROCESSED, PROCESSING, KindName, RunKind
 from prefect_extend_ai.runs.moments import FRESH, Moment

@@ -1,4 +1,4 @@
-"""The kinds of run that Extend can cancel, and a row of facts for each."""
+"""The kinds of run that Extend can cancel, and a table row for each."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ PROCESSED = "PROCESSED"
 
 KindName = Annotated[
     Literal["classify", "extract", "split", "parse", "verify", "workflow"],
-    # Another kind is refused in RunKind's words: pydantic's own do not say why it is not among these.
+    # RunKind's message for another kind says more than pydantic's.
     BeforeValidator(lambda name: RunKind(name).value),
 ]
-"""The six kinds by name, as flows and tasks take them; the Prefect UI makes a drop-down of it."""
+"""The six kinds by name, as flows and tasks take them; the Prefect UI shows them as a drop-down."""
 
 
 class RunKind(enum.StrEnum):
     """A kind of run that Extend can cancel. `RunKind("classify")` and `"classify"` are equal.
 
-    What sets the kinds apart is a row of facts for each, read off the vendor's SDK 1.20.0. Edit, form-detection and
-    batch runs have no cancel endpoint there; for them, as for any other name, `RunKind(...)` raises ExtendInputError.
+    The differences between the kinds are a table, taken from the vendor's SDK 1.20.0. Edit, form-detection and batch
+    runs have no cancel endpoint there; for them, as for any other name, `RunKind(...)` raises ExtendInputError.
     """
 
     CLASSIFY = "classify"
@@ -42,7 +42,7 @@ class RunKind(enum.StrEnum):
     @classmethod
     def _missing_(cls, value: object) -> RunKind:
         known = ", ".join(kind.value for kind in cls)
-        raise ExtendInputError(f"{value!r} is no kind of run that Extend can cancel: take one of {known}")
+        raise ExtendInputError(f"{value!r} is not a kind of run that Extend can cancel: use one of {known}")
 
     @property
     def path(self) -> str:
@@ -51,12 +51,12 @@ class RunKind(enum.StrEnum):
 
     @property
     def object_name(self) -> str:
-        """What the API puts into `object`, `classify_run`."""
+        """The value of the `object` field, `classify_run`."""
         return f"{self.value}_run"
 
     @property
     def id_prefix(self) -> str:
-        """The usual start of an id. Prefixes may change without a new API version (vendor's versioning policy)."""
+        """The usual prefix of an id. Prefixes may change without a new API version (vendor's versioning policy)."""
         return _ROWS[self].id_prefix
 
     @property
@@ -66,17 +66,17 @@ class RunKind(enum.StrEnum):
 
     @property
     def cancellable(self) -> frozenset[str]:
-        """Statuses in which the vendor documents a cancel to be accepted."""
+        """Statuses in which a run can be cancelled, as the vendor documents."""
         return _ROWS[self].cancellable
 
     @property
     def terminal(self) -> frozenset[str]:
-        """Statuses after which a run never changes. A status not listed, an unknown one included, is no end."""
+        """Statuses after which a run never changes. Any other status, an unknown one included, is not terminal."""
         return _ROWS[self].terminal
 
     @property
     def worked(self) -> tuple[str, ...]:
-        """Statuses that only a run takes on which Extend has worked to the end: signs that it works."""
+        """Statuses that show that Extend processed a run completely."""
         return _ROWS[self].worked
 
     @property
@@ -86,17 +86,17 @@ class RunKind(enum.StrEnum):
 
     @property
     def sortable(self) -> bool:
-        """Whether the listing takes `sortBy` and `sortDir`."""
+        """Whether the listing supports `sortBy` and `sortDir`."""
         return _ROWS[self].sortable
 
     @property
     def filters(self) -> frozenset[str]:
-        """The listing filters of `StalePolicy` that this kind's listing knows."""
+        """The listing filters of `StalePolicy` that this kind's listing supports."""
         return _ROWS[self].filters
 
     @property
     def dated(self) -> bool:
-        """Whether a single read carries `createdAt` and `updatedAt`; a listed summary always does."""
+        """Whether a single read has `createdAt` and `updatedAt`; an item of a listing always has."""
         return _ROWS[self].dated
 
 
@@ -123,10 +123,10 @@ _ROWS = {
         "workflow_run_",
         "workflow",
         cancellable=frozenset({"PENDING", PROCESSING}),
-        # NEEDS_REVIEW is no end: a person's review moves the run on.
+        # NEEDS_REVIEW is not terminal: a review changes the run again.
         terminal=frozenset({PROCESSED, FAILED, CANCELLED, "REJECTED"}),
         worked=(PROCESSED, "NEEDS_REVIEW"),
-        # Its summary lacks the reason of a failure, which is what would tell an aborted run.
+        # FAILED is missing: a listed item has no failure reason, so an aborted run cannot be recognised.
         stopped=(CANCELLED, "CANCELLING"),
         filters=frozenset({"batch_id", "file_name_contains"}),
         dated=False,

@@ -1,4 +1,4 @@
-"""How old something is, by every clock that there is."""
+"""The age of a read, by the monotonic and the wall clock."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from datetime import UTC, datetime
 __all__ = ["FRESH", "Moment"]
 
 FRESH = 10.0
-"""Seconds that a check is good for: from the moment its request left to the moment the bytes of its cancel leave."""
+"""Seconds that a check is valid: from the moment its request left to the moment the bytes of the cancel leave."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A moment by two clocks, because neither sees everything.
+    """A moment by two clocks, because neither is enough.
 
-    The monotonic clock stands still while a machine sleeps (Linux), the clock on the wall may be set back. Both go on
-    while a process is stopped.
+    The monotonic clock stops while a machine sleeps (Linux), and the wall clock may be set back. Both continue while a
+    process is stopped.
 
     Attributes:
         monotonic: seconds, monotonic.
-        wall: seconds since 1970, as the machine tells them.
+        wall: seconds since 1970, by the local clock.
     """
 
     monotonic: float
@@ -29,23 +29,23 @@ class Moment:
 
     @classmethod
     def now(cls) -> Moment:
-        """This moment."""
+        """The current time."""
         return cls(time.monotonic(), time.time())
 
     @classmethod
     def at(cls, time: datetime, monotonic: float = 0.0) -> Moment:
-        """The moment at which the clock on the wall says this; for those who have a clock of their own."""
+        """The moment with this wall-clock time and monotonic time."""
         return cls(monotonic, time.timestamp())
 
     @property
     def time(self) -> datetime:
-        """The moment by the clock on the wall."""
+        """The wall-clock time, in UTC."""
         return datetime.fromtimestamp(self.wall, UTC)
 
     def age(self, now: Moment) -> float:
-        """Seconds from this moment until `now`: the larger of what the two clocks say."""
+        """Seconds from this moment until `now`: the larger of the two clocks' differences."""
         return max(now.monotonic - self.monotonic, now.wall - self.wall)
 
     def before(self, seconds: float) -> Moment:
-        """The moment so many seconds earlier."""
+        """The moment `seconds` earlier."""
         return Moment(self.monotonic - seconds, self.wall - seconds)

@@ -1,4 +1,4 @@
-"""What Extend calls a run: the JSON the API sent, and what decisions need of it."""
+"""A run: the JSON from the API, and the fields that decisions use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from prefect_extend_ai._json import parse_json
-from prefect_extend_ai.errors import ExtendInputError, ExtendOddAnswerError
+from prefect_extend_ai.errors import ExtendInputError, ExtendUnexpectedResponseError
 from prefect_extend_ai.runs.kinds import CANCELLED, FAILED, PROCESSED, PROCESSING, KindName, RunKind
 from prefect_extend_ai.runs.moments import Moment
 
@@ -27,22 +27,22 @@ __all__ = [
 ]
 
 LONGEST_ID = 255
-"""Characters; the vendor's versioning policy allows ids no longer than this."""
+"""Characters; the limit of ids in the vendor's versioning policy."""
 ABORTED = frozenset({"ABORTED", "REQUEST_ABORTED"})
-"""Failure reasons of a run that its user aborted (vendor's page on cancelling; the second is a verify run's)."""
+"""Failure reasons of an aborted run (vendor's page on cancelling; the second is for verify runs)."""
 
 
 def check_run_id(run_id: str) -> None:
-    """Raise ExtendInputError for an id that is none, or that would not stay one segment of a path."""
+    """Raise ExtendInputError for an invalid id, and for one that would not stay a single path segment."""
     problem = _id_problem(run_id)
     if problem:
         shown = repr(run_id) if len(repr(run_id)) <= 60 else f"{repr(run_id)[:60]}…"
-        raise ExtendInputError(f"{shown} is no run id: it {problem}")
+        raise ExtendInputError(f"{shown} is not a run id: it {problem}")
 
 
 def _id_problem(run_id: object) -> str | None:
     if not isinstance(run_id, str) or not run_id:
-        return "is empty, or no text"
+        return "is empty or not text"
     if len(run_id) > LONGEST_ID:
         return f"has more than {LONGEST_ID} characters"
     if not run_id.isprintable() or any(mark.isspace() for mark in run_id):
@@ -58,14 +58,14 @@ _KEPT = frozenset(
     {"id", "object", "status", "createdAt", "updatedAt", "failureReason", "dashboardUrl", "metadata", "file", "files"}
     | {"batchId", "source", "sourceId", "reviewed", "edited"}
 )
-"""The fields of a run that are still read once a decision about it was made."""
+"""The fields of a run that are read after the decision about it."""
 
 
 def parse_timestamp(value: object) -> datetime | None:
-    """An RFC 3339 instant as the API writes it, with or without a fraction; None for anything else.
+    """An RFC 3339 timestamp, with or without fractions of a second; None for anything else.
 
-    A time without an offset is None too: it cannot be placed for certain, and nobody's run is
-    cancelled on a guess. So is one that lies outside what UTC can say.
+    None too for a time without an offset, because no run is cancelled on a guess, and for one outside
+    the range of `datetime` in UTC.
     """
     if not isinstance(value, str):
         return None
@@ -80,18 +80,18 @@ def parse_timestamp(value: object) -> datetime | None:
 class Run:
     """One run as the API sent it.
 
-    Unknown fields, statuses and failure reasons stay as they came, each on its own object. The properties
-    are what decisions need; everything else is in `raw`.
+    Unknown fields, statuses and failure reasons are kept unchanged. The properties are what decisions use; everything
+    else is in `raw`.
 
     Attributes:
-        kind: which collection the run was read from.
+        kind: the kind, by the collection that it was read from.
         raw: the run's JSON, parsed.
-        text: the run's JSON, to the letter for a run read by itself (`1.50` stays `1.50`).
-        read_at: when this was read, by the earlier of Extend's clock (the response's `Date` header) and ours; None
-            where there was no `Date`. Ages are measured by it, so that one wrong clock cancels nothing.
-        request_id: the answer's `x-extend-request-id`, for Extend's support; None for an item of a listing.
-        date: Extend's own clock then: the run's times are of its making, and may not lie in its future.
-        asked_at: when the request that read it left: it tells of no later state. None where nobody says.
+        text: the run's JSON, byte for byte for a single read (`1.50` stays `1.50`).
+        read_at: when this was read, by the earlier of Extend's clock (the response's `Date` header) and the local
+            one; None without a `Date`. Ages are measured at this time, so that one wrong clock cancels nothing.
+        request_id: the response's `x-extend-request-id`, for Extend's support; None for an item of a listing.
+        date: Extend's clock then. The run's times come from it and cannot lie in its future.
+        asked_at: when the request that read it left: it shows no later state. None where unknown.
     """
 
     kind: RunKind
@@ -111,23 +111,23 @@ class Run:
         request_id: str | None = None,
         date: datetime | None = None,
     ) -> Run:
-        """Parse one run. Raises ExtendOddAnswerError for text that is not a JSON object with an id."""
+        """Parse one run. Raises ExtendUnexpectedResponseError for text that is not a JSON object with an id."""
         try:
-            text = text.removeprefix("\ufeff")  # a byte-order mark is no part of the object
+            text = text.removeprefix("\ufeff")  # the byte-order mark is not part of the object
             raw = parse_json(text)
         except ValueError as error:
-            raise ExtendOddAnswerError(f"not JSON ({type(error).__name__})", body=text) from None
+            raise ExtendUnexpectedResponseError(f"not JSON ({type(error).__name__})", body=text) from None
         return cls._checked(RunKind(kind), raw, text, read_at, request_id=request_id, date=date)
 
     @classmethod
     def from_item(
         cls, kind: RunKind | str, raw: Any, read_at: datetime | None = None, date: datetime | None = None
     ) -> Run:
-        """Take one item of a listing. Raises ExtendOddAnswerError for anything but an object with an id."""
+        """Take one item of a listing. Raises ExtendUnexpectedResponseError for anything but an object with an id."""
         try:
             text = json.dumps(raw)
         except RecursionError:
-            raise ExtendOddAnswerError("JSON that nests too deep") from None
+            raise ExtendUnexpectedResponseError("JSON that is nested too deeply") from None
         return cls._checked(RunKind(kind), raw, text, read_at, date=date)
 
     @classmethod
@@ -142,23 +142,23 @@ class Run:
         date: datetime | None,
     ) -> Run:
         if not isinstance(raw, dict):
-            raise ExtendOddAnswerError(f"a JSON {type(raw).__name__}, not a run object", body=text)
+            raise ExtendUnexpectedResponseError(f"a JSON {type(raw).__name__}, not a run object", body=text)
         if not isinstance(raw.get("id"), str) or not raw["id"]:
-            raise ExtendOddAnswerError("a JSON object without a run id", body=text)
+            raise ExtendUnexpectedResponseError("a JSON object without a run id", body=text)
         # An unknown name may be tomorrow's; the name of another kind is another kind's run.
         named = next((other.object_name for other in RunKind if other.object_name == raw.get("object")), None)
         if named not in (None, kind.object_name):
-            raise ExtendOddAnswerError(f"an object that calls itself {named}, not a {kind.object_name}", body=text)
+            raise ExtendUnexpectedResponseError(f"the object is {named}, not {kind.object_name}", body=text)
         return cls(kind, raw, text, read_at, request_id, date)
 
     def __repr__(self) -> str:
-        # Not the JSON: reprs end up in logs, and the JSON is people's documents.
+        # Without the JSON: reprs end up in logs, and the JSON holds document data.
         return f"Run({self.kind.value} {self.id!r} {self.status!r})"
 
     def without_document(self) -> Run:
-        """The same run as far as decisions and pages need it; its JSON is still whole in `text` where it has ended.
+        """The run with only the fields that decisions and pages use; a terminal run keeps its complete `text`.
 
-        A parsed object takes ten times the memory of its text. What is dropped is None in `raw`.
+        A parsed object takes ten times the memory of its text. Dropped fields are None in `raw`.
         """
         kept = _KEPT | ({self.kind.processor} if self.kind.processor else set())
         raw = {name: value if name in kept else None for name, value in self.raw.items()}
@@ -176,17 +176,17 @@ class Run:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the run has ended for good. An unknown status is not an end."""
+        """Whether the run has ended. An unknown status is not an end."""
         return self.status in self.kind.terminal
 
     @property
     def created_at(self) -> datetime | None:
-        """When the run was created; None where that cannot be read for certain."""
+        """When the run was created; None where the timestamp cannot be read for certain."""
         return parse_timestamp(self.raw.get("createdAt"))
 
     @property
     def updated_at(self) -> datetime | None:
-        """When the run last changed; None where that cannot be read for certain."""
+        """When the run last changed; None where the timestamp cannot be read for certain."""
         return parse_timestamp(self.raw.get("updatedAt"))
 
     @property
@@ -205,13 +205,13 @@ class Run:
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """What the run's creator attached to it; empty where there is none."""
+        """What the creator of the run attached to it; empty without any."""
         found = self.raw.get("metadata")
         return found if isinstance(found, dict) else {}
 
     @property
     def is_readable(self) -> bool:
-        """Whether metadata and processor are of the kind the API documents: holds and exceptions stand in them."""
+        """Whether metadata and processor have the documented types: holds and exceptions are read from them."""
         metadata = self.raw.get("metadata")
         return isinstance(metadata, dict | None) and isinstance(self._processor, dict | str | None)
 
@@ -230,7 +230,7 @@ class Run:
 
     @property
     def was_aborted(self) -> bool:
-        """Whether the run failed because its user aborted it: another way for the API to say that a cancel took."""
+        """Whether the run failed because its user aborted it: another sign that a cancel took effect."""
         return self.status == FAILED and self.failure_reason in ABORTED
 
     @property
@@ -240,7 +240,7 @@ class Run:
 
     @property
     def dashboard_url(self) -> str | None:
-        """Where people look at the run in Extend's dashboard."""
+        """The address of the run in Extend's dashboard."""
         return self._text("dashboardUrl")
 
     @property

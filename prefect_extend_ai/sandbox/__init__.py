@@ -3,7 +3,7 @@
     from prefect_extend_ai.sandbox import World, serve
 
     with serve(World.populated(runs=60, stuck=12)) as sandbox:
-        print(sandbox.url)          # give it to ExtendCredentials(base_url=...)
+        print(sandbox.url)          # for ExtendCredentials(base_url=...)
 
 It behaves as the vendor documents; what the vendor does not document is a switch of `Behaviour`, and a fault is a
 `Trouble`. docs/sandbox.md describes every one.

@@ -22,12 +22,12 @@ from prefect_extend_ai.sandbox.world import World
 
 __all__ = ["create_app"]
 
-_MOST_A_PAGE = 1000
+_LARGEST_PAGE = 1000
 _WORKFLOW_STATUSES = {"NEEDS_REVIEW", "CANCELLING"}
 
 
 def create_app(world: World) -> FastAPI:
-    """An application that answers for a world as Extend's API would. Kinds without a cancel endpoint are not served."""
+    """An application that serves a world as Extend's API would. Kinds without a cancel endpoint are not served."""
     # FastAPI's own pages would be served without a key.
     app = FastAPI(title="Extend sandbox", openapi_url=None, redirect_slashes=False)
     for kind in RunKind:
@@ -64,7 +64,7 @@ def _routes(kind: RunKind, world: World) -> APIRouter:
 
     @router.post("")
     async def create_run(request: Request) -> Response:
-        run = _order(kind, await request.body())
+        run = _creation(kind, await request.body())
         seconds = world.behaviour.created_run_seconds
         plan = [] if seconds is None else [(seconds, PROCESSED)]
         with world.lock:
@@ -98,7 +98,7 @@ def _json(text: str) -> Response:
 
 
 def _query(kind: RunKind, workspace: str, asked: dict[str, str], behaviour: Behaviour) -> Query:
-    """What a listing was asked for. Raises Fault 400 for what cannot be read; an unknown parameter is ignored."""
+    """The query of a listing request. Raises Fault 400 for an invalid value; an unknown parameter is ignored."""
     status = asked.get("status")
     statuses = kind.terminal | {"PENDING", PROCESSING} | (_WORKFLOW_STATUSES if kind is RunKind.WORKFLOW else set())
     size = asked.get("maxPageSize", "10")
@@ -106,8 +106,8 @@ def _query(kind: RunKind, workspace: str, asked: dict[str, str], behaviour: Beha
     descending = True
     if status is not None and status not in statuses:
         raise Fault(400, "INVALID_REQUEST", f"status must be one of {', '.join(sorted(statuses))}.")
-    if not (size.isascii() and size.isdecimal() and 1 <= int(size) <= _MOST_A_PAGE):
-        raise Fault(400, "INVALID_REQUEST", f"maxPageSize must be a whole number from 1 to {_MOST_A_PAGE}.")
+    if not (size.isascii() and size.isdecimal() and 1 <= int(size) <= _LARGEST_PAGE):
+        raise Fault(400, "INVALID_REQUEST", f"maxPageSize must be a whole number from 1 to {_LARGEST_PAGE}.")
     if kind.sortable and behaviour.sorts:
         if asked.get("sortBy", sort_by) not in ("createdAt", "updatedAt"):
             raise Fault(400, "INVALID_REQUEST", "sortBy must be createdAt or updatedAt.")
@@ -116,12 +116,12 @@ def _query(kind: RunKind, workspace: str, asked: dict[str, str], behaviour: Beha
         sort_by = "createdAt" if asked.get("sortBy") == "createdAt" else "updatedAt"
         descending = asked.get("sortDir") != "asc"
     filters = tuple((name, asked[name]) for name in _filters(kind) if name in asked and behaviour.heeds_filters)
-    length = min(int(size), behaviour.largest_page or _MOST_A_PAGE)
+    length = min(int(size), behaviour.largest_page or _LARGEST_PAGE)
     return Query(kind, workspace, status, filters, sort_by, descending, length)
 
 
 def _filters(kind: RunKind) -> list[str]:
-    """The filters that a kind's listing knows, by their wire names (vendor's SDK 1.20.0)."""
+    """The filters that a kind's listing supports, by their wire names (vendor's SDK 1.20.0)."""
     names = ["fileNameContains"]
     names += [f"{kind.processor}Id"] if kind.processor else []
     names += ["batchId"] if kind is not RunKind.VERIFY else ["riskLevel"]
@@ -129,8 +129,8 @@ def _filters(kind: RunKind) -> list[str]:
     return names
 
 
-def _order(kind: RunKind, body: bytes) -> dict[str, Any]:
-    """What a run is to be made of. Raises Fault 400 for a request that makes none."""
+def _creation(kind: RunKind, body: bytes) -> dict[str, Any]:
+    """The attributes of the run to create. Raises Fault 400 for an invalid request."""
     try:
         asked = json.loads(body)
     except ValueError:

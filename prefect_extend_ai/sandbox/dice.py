@@ -1,4 +1,4 @@
-"""Chance that falls the same way every time it is given the same seed."""
+"""Reproducible random numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ALPHABET = string.ascii_letters + string.digits + "_-"
 
 
 def dice_of(seed: str) -> random.Random:
-    """A source of chance of its own. Nothing here is a secret, so it need not be hard to guess."""
+    """A random number generator for this seed. Not for secrets."""
     return random.Random(seed)  # noqa: S311
 
 

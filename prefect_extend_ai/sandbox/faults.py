@@ -12,8 +12,8 @@ from prefect_extend_ai.sandbox.behaviour import Behaviour
 __all__ = ["Fault", "fault_response"]
 
 
-class Fault(Exception):  # an answer, not an error of this program
-    """A request that is answered with an error."""
+class Fault(Exception):  # a response, not an error of this program
+    """An error response of the API."""
 
     def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
         self.status = status

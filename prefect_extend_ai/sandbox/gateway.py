@@ -1,4 +1,4 @@
-"""What every request passes before and after it reaches the runs: troubles, keys, rate limits, headers, the journal."""
+"""Middleware around every request: troubles, authentication, rate limits, headers, the journal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["API_VERSION", "DROP", "Call", "Gateway", "call_of"]
 
 API_VERSION = "2026-02-09"
 DROP = "extend_sandbox.drop"
-"""The ASGI extension by which the sandbox's own server lets a connection be dropped."""
+"""The ASGI extension of the sandbox's server for dropping a connection."""
 
 _KINDS = {kind.path: kind for kind in RunKind}
 _HTML = "<html><head><title>Just a moment...</title></head><body>Checking your browser.</body></html>"
@@ -49,12 +49,12 @@ class Call:
 
     @property
     def which(self) -> str:
-        """What a trouble's WHICH is held against."""
+        """What a trouble's WHICH is matched against."""
         return self.run_id or (self.kind.value if self.kind else "")
 
 
 def call_of(request: Request) -> Call:
-    """The call that a route is answering."""
+    """The call of a request, for its route."""
     call: Call = request.scope["extend_sandbox.call"]
     return call
 
@@ -65,11 +65,11 @@ class Gateway:
     def __init__(self, app: ASGIApp, world: World) -> None:
         self._app = app
         self._world = world
-        # Not seeded: no two answers of any two sandboxes share a request id.
+        # Not seeded, so that request ids are unique across sandboxes.
         self._ids = dice_of(secrets.token_hex())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -79,7 +79,7 @@ class Gateway:
         with world.lock:
             world.tick()
             trouble = world.troubles.strike(call.operation, call.which, world.now())
-        response = await self._answer(call, trouble, scope, receive)
+        response = await self._respond(call, trouble, scope, receive)
         with world.lock:
             moment = world.now()
             body_length = len(response.body) if response else 0
@@ -107,7 +107,7 @@ class Gateway:
         response.headers["Date"] = format_datetime(world.date(), usegmt=True)
         await response(scope, receive, send)
 
-    async def _answer(self, call: Call, trouble: Trouble | None, scope: Scope, receive: Receive) -> Response | None:
+    async def _respond(self, call: Call, trouble: Trouble | None, scope: Scope, receive: Receive) -> Response | None:
         if trouble is not None and not trouble.after:
             if trouble.what == "slow":
                 await self._world.sleep(trouble.seconds)
@@ -151,7 +151,7 @@ class Gateway:
             raise Fault(429, "RATE_LIMIT_EXCEEDED", f"Too many {call.category} requests.", header)
 
     def _changed(self, call: Call, trouble: Trouble) -> bool:
-        """Change the run, where that is what the trouble does."""
+        """Change the run, for a trouble that does so; returns whether it is one."""
         if trouble.what not in ("finish", "status", "touch", "cancel"):
             return False
         world = self._world
@@ -213,7 +213,7 @@ def _call(method: str, path: str, request_id: str, behaviour: Behaviour) -> Call
 
 
 async def _collected(app: ASGIApp, scope: Scope, receive: Receive) -> Response:
-    """Let the routes answer, and hold the answer back."""
+    """Call the routes and collect their response."""
     response = Response()
     chunks: list[bytes] = []
 
@@ -232,7 +232,7 @@ async def _collected(app: ASGIApp, scope: Scope, receive: Receive) -> Response:
 async def _drop(scope: Scope, receive: Receive) -> None:
     drop: Callable[[], Any] | None = scope.get("extensions", {}).get(DROP)
     if drop is None:
-        # Without a connection (in process) the caller's transport is httpx's own: it sees what it would see.
+        # In process, without a connection: raise what httpx would raise.
         raise httpx.ReadError("the sandbox dropped the connection")
     drop()
     await _gone(receive)

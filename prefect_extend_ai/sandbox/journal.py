@@ -1,4 +1,4 @@
-"""What the sandbox writes down of every request, for tests and for people who rehearse."""
+"""The log of requests, for tests and rehearsals."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["Entry"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One request and its answer.
+    """One request and its response.
 
     Attributes:
-        time: when it was answered, by the sandbox's clock.
+        time: when the response was ready, by the sandbox's clock.
         operation: `list`, `get`, `cancel`, `create`, `delete` or `other`.
         status: the answer's status; None where the connection was dropped without one.
         acted: whether the request reached the runs: false if it was rejected or failed before.

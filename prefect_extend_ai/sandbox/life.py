@@ -1,4 +1,4 @@
-"""How runs live: by their own plan, by the clock, and by what is asked of them."""
+"""How runs change: by their plan, by time, and by requests."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ __all__ = ["Life"]
 
 
 class Life:
-    """Everything that changes a run. Times are passed in; `tick` lets happen what is due."""
+    """Everything that changes a run. Times are parameters; `tick` applies what is due."""
 
     def __init__(self, behaviour: Behaviour, listing: Listing) -> None:
         self._behaviour = behaviour
         self._listing = listing
-        # What is due when: a step of a run's plan, or a state that listings learn of.
+        # What is due when: a step of a run's plan, or a state that appears in listings.
         self._events: list[tuple[datetime, int, Record, State | None]] = []
         self._order = itertools.count()
 
     def start(self, record: Record, now: datetime) -> None:
-        """Let a new run be listed, and live by its plan."""
+        """Show a new run in listings, and start its plan."""
         self._listing.show(record, record.state)
         self._wake(record, now)
 
     def end(self, record: Record) -> None:
-        """Let nothing more happen to a run that is gone."""
+        """Stop everything that is due for a deleted run."""
         record.plan.clear()
         record.gone = True
         self._listing.show(record, None)
@@ -49,7 +49,7 @@ class Life:
         self._become(record, State(record.status, now, record.state.failure_reason), now)
 
     def read(self, record: Record, now: datetime) -> None:
-        """Count a single read: it may be the one that a cancel was waiting for."""
+        """Count a single read: with `cancel=on_get` it may complete a cancel."""
         if record.gets_left is None:
             return
         record.gets_left -= 1
@@ -58,7 +58,7 @@ class Life:
             self.change(record, CANCELLED, now, moves=self._behaviour.cancel_moves_updated_at)
 
     def cancel(self, record: Record, now: datetime) -> CancelMode | None:
-        """Cancel a run. Returns what the cancel does, None for nothing; raises Fault where it is refused."""
+        """Cancel a run. Returns the mode of the cancel, None without effect; raises Fault for a refusal."""
         behaviour = self._behaviour
         if record.status in record.kind.terminal and (
             # Documented for verify runs: a cancel of one that has ended changes nothing and succeeds.
@@ -88,7 +88,7 @@ class Life:
                 self.change(record, "CANCELLING", now, moves=moves)
                 record.plan = [(later, CANCELLED)]
             case "aborted":
-                # Both words are the vendor's: a verify run has one of its own.
+                # Both values are documented; the first is for verify runs.
                 reason = "REQUEST_ABORTED" if record.kind is RunKind.VERIFY else "ABORTED"
                 self.change(record, FAILED, now, reason, moves=moves)
             case "finishes":
@@ -99,7 +99,7 @@ class Life:
                 self.change(record, CANCELLED, now, moves=moves)
 
     def tick(self, now: datetime) -> None:
-        """Let everything happen that is due."""
+        """Apply everything that is due."""
         while self._events and self._events[0][0] <= now:
             when, _, record, listed = heapq.heappop(self._events)
             if record.gone:
@@ -118,7 +118,7 @@ class Life:
             self._become(record, State(status, due if moves else record.updated_at, reason), due)
             self._wake(record, due)
         elif self._behaviour.heartbeat_seconds and record.status == PROCESSING:
-            # One event for all the beats that were missed, so that a clock may leap by days.
+            # One event for all missed heartbeats, so that the clock may jump by days.
             beat = timedelta(seconds=self._behaviour.heartbeat_seconds)
             last = when + (min(now, due) - when) // beat * beat
             self._become(record, State(PROCESSING, last), last)

@@ -15,7 +15,7 @@ Category = Literal["GET", "WRITE", "RUN"]
 
 
 class Limiter:
-    """A token bucket a category, which holds one second's worth of requests and starts full.
+    """A token bucket for each category, which holds one second's requests and starts full.
 
     So an evenly paced client is never throttled, and over any t seconds at most `rate * (t + 1)` requests pass.
     A throttled request costs nothing.
@@ -31,7 +31,7 @@ class Limiter:
             return 0.0
         capacity = max(1.0, self._rate)
         tokens, since = self._buckets.get(category, (capacity, now))
-        # The clock may be moved back by a person; a bucket never loses what it holds for that.
+        # The clock may be set back; a bucket loses no tokens by that.
         tokens = min(capacity, tokens + max(0.0, (now - since).total_seconds()) * self._rate)
         passes = tokens >= 1
         self._buckets[category] = (tokens - 1 if passes else tokens, now)
@@ -39,7 +39,7 @@ class Limiter:
 
 
 def retry_after_header(form: str, seconds: float, now: datetime) -> dict[str, str]:
-    """The header that asks for a wait, in one of the forms of `Behaviour.retry_after`; empty for `absent`."""
+    """The header with the wait, in one of the forms of `Behaviour.retry_after`; empty for `absent`."""
     whole = max(1, math.ceil(seconds))
     match form:
         case "integer":

@@ -27,7 +27,7 @@ _ORDERS: tuple[SortBy, SortBy] = ("createdAt", "updatedAt")
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a listing was asked for. `filters` are wire names and values, those not asked for left out."""
+    """The query of a listing. `filters` are the wire names and values of the request."""
 
     kind: RunKind
     workspace: str
@@ -47,14 +47,14 @@ class Page:
 
 
 class Listing:
-    """Runs in order, kept sorted as they change: a page costs what it shows, not what there is."""
+    """Runs in order, kept sorted as they change: the cost of a page depends on its size, not on the number of runs."""
 
     def __init__(self) -> None:
         self._members: dict[tuple[str, RunKind], dict[str, Record]] = defaultdict(dict)
         self._sorted: dict[tuple[str, RunKind, str | None, SortBy], list[_Place]] = {}
 
     def show(self, record: Record, state: State | None) -> None:
-        """Let listings show a run in this state; None takes it out."""
+        """Show a run in listings in this state; None removes it."""
         if record.listed is not None:
             self._each(record, record.listed, lambda places, place: places.pop(bisect.bisect_left(places, place)))
         record.listed = state
@@ -147,8 +147,7 @@ def _matches(record: Record, query: Query, behaviour: Behaviour) -> bool:
 
 def _write_token(cursor: list[Any], query: Query, now: datetime) -> str:
     payload = json.dumps([now.isoformat(), *cursor]).encode()
-    # Padded so that the parts end like those of the API's own tokens, `==` and `=`, which do not survive an
-    # unquoted query string.
+    # Padded so that the parts end as in the API's tokens, with `==` and `=`, which an unquoted query string corrupts.
     payload += b" " * ((1 - len(payload)) % 3)
     return f"{base64.b64encode(payload).decode()}:{base64.b64encode(_seal(payload, query)).decode()}"
 

@@ -1,4 +1,4 @@
-"""The JSON of runs, whole and in summary: the fields of the vendor's SDK 1.20.0, for all six kinds."""
+"""The JSON of runs, complete and as a summary: the fields of the vendor's SDK 1.20.0, for all six kinds."""
 
 from __future__ import annotations
 
@@ -58,22 +58,22 @@ _NOT_LISTED: dict[RunKind, tuple[str, ...]] = {
     RunKind.VERIFY: ("output",),
     RunKind.WORKFLOW: ("metadata", "failureReason", "failureMessage", "reviewed", "stepRuns"),
 }
-"""What a full run has and a summary lacks. A workflow run's summary lacks even its metadata."""
+"""Fields that a summary does not have. A workflow run's summary has no metadata either."""
 
 
 def timestamp(moment: datetime, behaviour: Behaviour) -> str:
-    """An instant as the API writes it."""
+    """A timestamp in the format of the API."""
     precision = "milliseconds" if behaviour.fractions else "seconds"
     return moment.isoformat(timespec=precision).replace("+00:00", "Z")
 
 
 def to_text(body: object) -> str:
-    """JSON as the API writes it."""
+    """JSON in the format of the API."""
     return _NUMBER.sub(r"\1", json.dumps(body, separators=(",", ":")))
 
 
 def full(record: Record, state: State, behaviour: Behaviour) -> dict[str, Any]:
-    """A run as a single read shows it. Parse and workflow runs carry no timestamps there."""
+    """A run as a single read shows it. Parse and workflow runs have no timestamps there."""
     body = _common(record, state, behaviour)
     if record.kind.dated or behaviour.always_dated:
         body |= _dates(record, state, behaviour)
@@ -115,7 +115,7 @@ def _common(record: Record, state: State, behaviour: Behaviour) -> dict[str, Any
         body["metrics"] = {"processingTimeMs": 900 + record.number % 9000, "pageCount": _pages(record)}
         body["metrics"] = body["metrics"] if processed else None
     if kind is RunKind.EXTRACT:
-        # Null but for a run that was edited in review, and for one of several files.
+        # Null except for a run that was edited in review, and for one of several files.
         body |= {"edits": None, "files": None}
     if kind is RunKind.PARSE:
         body |= {"batchId": record.batch_id, "outputUrl": None}
@@ -244,7 +244,7 @@ def _number(literal: str) -> str:
 def _finish(body: dict[str, Any], record: Record, behaviour: Behaviour) -> dict[str, Any]:
     if not behaviour.nulls:
         body = _without_nulls(body)
-        # What its creator attached is given back to the letter.
+        # Metadata is returned unchanged.
         if record.metadata is not None and "metadata" in body:
             body["metadata"] = record.metadata
     return body | record.raw

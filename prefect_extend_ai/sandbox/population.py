@@ -1,4 +1,4 @@
-"""Made-up runs that look like a working day: every status and age, several processors, files and owners."""
+"""Made-up runs like those of a working day: every status and age, several processors, files and customers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FILES = (
     "contract-{n}-final.pdf",
 )
 _SOURCES = ("API", "API", "WORKFLOW_RUN", "BATCH_PROCESSOR_RUN", "STUDIO")
-"""What makes runs, the commonest more than once. Verify runs come from API and STUDIO only."""
+"""The sources of runs, the most common one more than once. Verify runs come from API and STUDIO only."""
 _REASONS = {
     RunKind.PARSE: ("OCR_ERROR", "CORRUPT_FILE", "PASSWORD_PROTECTED_FILE"),
     RunKind.VERIFY: ("PARSE_FAILED", "FILE_TYPE_NOT_SUPPORTED"),
@@ -35,12 +35,12 @@ _REASONS = {
 _COMMON_REASONS = ("INTERNAL_ERROR", "FAILED_TO_PROCESS_FILE", "OUT_OF_CREDITS")
 _HELD = "held"
 _DAY = (PROCESSED, PROCESSING, FAILED, "PENDING", PROCESSED, "CANCELLED", PROCESSING, _HELD, PROCESSED, PROCESSING)
-"""The rest of a population goes round this, so that even a small one has some of everything."""
+"""The other runs cycle through this, so that even a small population has some of each."""
 _WORKFLOW_DAY = (*_DAY, "NEEDS_REVIEW", "REJECTED", "CANCELLING")
 
 
 class Addable(Protocol):
-    """Where runs can be added, see `World.add`."""
+    """An object to which runs can be added, see `World.add`."""
 
     def add(self, kind: RunKind, status: str, **facts: Any) -> str:
         """Add a run and return its id."""
@@ -59,8 +59,8 @@ def processors(kind: RunKind) -> tuple[Processor, ...]:
 def populate(world: Addable, *, runs: int, stuck: int, seed: int, kind: RunKind, workspace: str) -> None:
     """Add `runs` runs of a kind, `stuck` of them PROCESSING without a change for 65 minutes to three days.
 
-    The others end by themselves, have ended (some within the last hour), or are stuck but carry
-    `"prefect_hold": true` in their metadata. Raises ExtendInputError for more stuck runs than runs.
+    The others will end, have ended (some within the last hour), or are stuck but have `"prefect_hold": true`
+    in their metadata. Raises ExtendInputError for more stuck runs than runs.
     """
     if not 0 <= stuck <= runs:
         raise ExtendInputError(f"stuck must lie between 0 and the number of runs ({runs}), not {stuck}")
@@ -120,6 +120,6 @@ def _facts(kind: RunKind, rng: random.Random) -> dict[str, Any]:
         "source": source,
         "source_id": f"workflow_run_{number}" if source == "WORKFLOW_RUN" else None,
         "batch_id": f"{'bpar' if kind is RunKind.PARSE else 'bpr'}_{number % 5}" if batched else None,
-        # One in seven was given an inline config, so it has no processor.
+        # One in seven has an inline config, and so no processor.
         "processor": known[number % len(known)] if known and (number % 7 or kind is RunKind.WORKFLOW) else None,
     }

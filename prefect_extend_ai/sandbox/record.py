@@ -1,4 +1,4 @@
-"""One run as the sandbox keeps it: what never changes, and the state that does."""
+"""One run of the sandbox: its fixed attributes and its state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Processor:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What changes over a run's life. A listing may show an older one than a single read does."""
+    """The changing part of a run. A listing may show an older state than a single read."""
 
     status: str
     updated_at: datetime
@@ -34,14 +34,14 @@ class Record:
     """One run.
 
     Attributes:
-        number: picks the run's made-up content, the same every time it is read.
-        raw: JSON fields that replace or join what the sandbox would send.
-        plan: when the run takes which status by itself; empty for a run that is stuck or has ended.
-        state: what a single read shows.
-        listed: what listings show; None before they know the run.
-        cancel_mode: what a cancel of this run does, where that is not what `Behaviour.cancel` says.
-        gets_left: single reads until a cancel takes, where reads are counted.
-        cancels: how many cancels of it were accepted.
+        number: determines the run's made-up content.
+        raw: JSON fields that replace or extend those of the response.
+        plan: times and statuses of the run's own changes; empty for a run that is stuck or has ended.
+        state: the state that a single read shows.
+        listed: the state that listings show; None before they show the run.
+        cancel_mode: what a cancel of this run does; None for `Behaviour.cancel`.
+        gets_left: single reads until a cancel takes effect; None where reads are not counted.
+        cancels: number of accepted cancels.
         gone: whether it was deleted.
     """
 

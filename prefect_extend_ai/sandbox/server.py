@@ -27,11 +27,11 @@ _START_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A sandbox that answers.
+    """A running sandbox.
 
     Attributes:
-        url: its base URL, without a slash at the end.
-        world: what it serves.
+        url: its base URL, without a trailing slash.
+        world: the world that it serves.
     """
 
     url: str
@@ -40,7 +40,7 @@ class Served:
 
 @contextlib.contextmanager
 def serve(world: World, port: int = 0, host: str = "127.0.0.1") -> Iterator[Served]:
-    """Serve a world as long as the block runs, on a free port for 0.
+    """Serve a world for the duration of the `with` block; port 0 picks a free one.
 
     Raises OSError where the port is taken, RuntimeError where the server does not start.
     """
@@ -75,16 +75,16 @@ def serve(world: World, port: int = 0, host: str = "127.0.0.1") -> Iterator[Serv
 
 
 class _DroppableProtocol(H11Protocol):
-    """uvicorn's protocol, with a way for the application to drop the connection as a broken network would."""
+    """uvicorn's protocol, with a way for the application to drop the connection like a broken network."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         served = self.app
-        # asyncio does not see that a socket made elsewhere is TCP, and would let small writes wait for acks.
+        # asyncio sets TCP_NODELAY only on sockets that it made itself.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
         def drop() -> None:
-            # Lingering for no time at all makes closing a reset.
+            # SO_LINGER with zero seconds makes the close a reset.
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             transport.abort()
 

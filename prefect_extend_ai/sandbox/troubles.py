@@ -127,7 +127,7 @@ class Troubles:
     def __init__(self, script: Iterable[Trouble | str] = (), chaos: int | None = None) -> None:
         self.script: list[Trouble] = []
         self._chaos = chaos
-        self._fitted: Counter[int] = Counter()
+        self._matched: Counter[int] = Counter()
         self._seen: Counter[tuple[str, str]] = Counter()
         self._until: dict[int, datetime] = {}
         self.add(*script)
@@ -139,17 +139,17 @@ class Troubles:
     def clear(self) -> None:
         """Remove all fault rules, and their counts."""
         self.script.clear()
-        self._fitted.clear()
+        self._matched.clear()
         self._until.clear()
 
     def strike(self, where: str, which: str, now: datetime) -> Trouble | None:
         """The fault rule that applies to this request, if any."""
         struck: Trouble | None = None
         for number, trouble in enumerate(self.script):
-            if not trouble.fits(where, which):
+            if not trouble.matches(where, which):
                 continue
-            self._fitted[number] += 1
-            strikes = trouble.first <= self._fitted[number] <= (trouble.last or self._fitted[number])
+            self._matched[number] += 1
+            strikes = trouble.first <= self._matched[number] <= (trouble.last or self._matched[number])
             if trouble.what == "outage":
                 if strikes:
                     self._until.setdefault(number, now + timedelta(seconds=trouble.seconds))

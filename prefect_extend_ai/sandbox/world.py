@@ -1,4 +1,4 @@
-"""Everything there is in the sandbox, and its time."""
+"""The state of the sandbox: its runs, and its time."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def _real_time() -> datetime:
 
 
 class World:
-    """Everything there is in the sandbox. Safe to use from a test while a server thread serves it.
+    """The state of the sandbox. Safe to use from a test while a server thread serves it.
 
     Args:
-        clock: gives the time, an aware datetime. A test passes its own, or uses `advance`.
-        behaviour: which reading of the documentation is followed.
+        clock: returns the time, an aware datetime. A test passes one, or uses `advance`.
+        behaviour: assumptions about what the vendor does not document.
         keys: API keys and the workspace each is bound to; None for an organization key, which must name one
             with each request.
         requests_per_second: the rate limit of each category; None for no limit.
@@ -47,7 +47,7 @@ class World:
         sleep: delays a slow response by a number of seconds; a test with a virtual clock passes another.
 
     Attributes:
-        runs: every run there is, by id. Call `get` to see one as of now.
+        runs: all runs by id. Call `get` for the current state of one.
         journal: one entry a request, in the order in which they were answered.
     """
 
@@ -104,15 +104,15 @@ class World:
         populate(self, runs=runs, stuck=stuck, seed=seed, kind=RunKind(kind), workspace=workspace)
 
     def now(self) -> datetime:
-        """The sandbox's time: the clock's, and what it was advanced by."""
+        """The sandbox's time: the clock's time plus all calls of `advance`."""
         return self._clock() + self._ahead
 
     def date(self) -> datetime:
-        """What the `Date` header of a response says."""
+        """The time for the `Date` header of a response."""
         return self.now() + timedelta(minutes=self.behaviour.date_ahead_minutes)
 
     def advance(self, *, minutes: float = 0, seconds: float = 0) -> None:
-        """Let time pass."""
+        """Advance the sandbox's time."""
         self._ahead += timedelta(minutes=minutes, seconds=seconds)
 
     def add(
@@ -139,21 +139,21 @@ class World:
 
         Args:
             kind: its kind.
-            status: its status, an unknown one if you like.
-            age_minutes: minutes since it was created and last changed, where the next two do not say otherwise.
+            status: its status; it may be an unknown one.
+            age_minutes: minutes since it was created and last changed, unless the next two are given.
             created_minutes: minutes since it was created.
             updated_minutes: minutes since it last changed.
             id: its id; a new one like the API's where none is given.
             workspace: the workspace that it lives in.
             processor: its classifier (extractor, ...) or the id of one; None for an inline config.
             source: what made it, as the listing filters it.
-            source_id: the id of what made it.
+            source_id: the id of its source.
             batch_id: the batch that it belongs to.
-            metadata: what its creator attached.
+            metadata: the metadata from its creator.
             file_name: its document's name; None for a document that could not be read.
             failure_reason: why it FAILED.
-            plan: seconds from now and statuses that the run takes then by itself; a run without stays as it is.
-            raw: JSON fields that replace or join what the sandbox would send: `updatedAt=None`, `newField={...}`.
+            plan: pairs of seconds from now and the run's status then; a run without a plan does not change.
+            raw: JSON fields that replace or extend those of the response: `updatedAt=None`, `newField={...}`.
         """
         kind = RunKind(kind)
         with self.lock:
@@ -181,24 +181,24 @@ class World:
             return record.id
 
     def get(self, run_id: str) -> Record:
-        """A run as of now. Raises KeyError for one that is not there."""
+        """A run, after everything due. Raises KeyError for an unknown id."""
         with self.lock:
             self.tick()
             return self.runs[run_id]
 
     def text(self, run_id: str) -> str:
-        """The JSON that a single read answers now."""
+        """The JSON that a single read returns now."""
         with self.lock:
             record = self.get(run_id)
             return to_text(full(record, record.state, self.behaviour))
 
     def full(self, run_id: str) -> dict[str, Any]:
-        """The same, parsed."""
+        """The JSON that a single read returns now, parsed."""
         body: dict[str, Any] = json.loads(self.text(run_id))
         return body
 
     def stale(self, minutes: float = 60, kind: RunKind | KindName = "classify") -> list[str]:
-        """Ids of the runs that are PROCESSING, unchanged for longer than that and not held, the oldest first."""
+        """Ids of the runs that are PROCESSING, unchanged for longer than `minutes` and not held, oldest first."""
         with self.lock:
             self.tick()
             since = self.now() - timedelta(minutes=minutes)
@@ -211,10 +211,10 @@ class World:
             return [record.id for record in sorted(found, key=lambda record: record.updated_at)]
 
     def cancels(self, run_id: str) -> int:
-        """How many cancels of a run were accepted."""
+        """The number of accepted cancels of a run."""
         return self.runs[run_id].cancels
 
-    # What the API does; the callers hold the lock.
+    # Operations of the API; the caller holds the lock.
 
     def find(self, kind: RunKind, workspace: str, run_id: str) -> Record:
         """A run of a kind in a workspace. Raises Fault 404 for any other."""
@@ -224,20 +224,20 @@ class World:
         return record
 
     def read(self, record: Record) -> str:
-        """Answer a single read."""
+        """The body of the response to a single read."""
         self.life.read(record, self.now())
         return to_text(full(record, record.state, self.behaviour))
 
     def page(self, query: Query, token: str | None) -> Page:
-        """Answer a listing. Raises Fault 400 for a token that does not belong to it."""
+        """One page of a listing. Raises Fault 400 for a token of another query."""
         return self._listing.page(query, token, self.behaviour, self.now())
 
     def listed(self, record: Record) -> dict[str, Any]:
-        """A run as listings show it."""
+        """The JSON of a run in listings."""
         return summary(record, record.listed or record.state, self.behaviour)
 
     def cancel(self, record: Record) -> str:
-        """Cancel a run and return the answer's body. Raises Fault for a run that cannot be cancelled."""
+        """Cancel a run and return the body of the response. Raises Fault for a run that cannot be cancelled."""
         mode = self.life.cancel(record, self.now())
         if mode == "empty":
             return ""
@@ -245,10 +245,10 @@ class World:
         return to_text(full(record, shown, self.behaviour))
 
     def remove(self, record: Record) -> None:
-        """Delete a run for good."""
+        """Delete a run."""
         del self.runs[record.id]
         self.life.end(record)
 
     def tick(self) -> None:
-        """Let everything happen that is due by now."""
+        """Apply everything that is due."""
         self.life.tick(self.now())

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from prefect_extend_ai.client import ExtendClient, ReservedCancel
 from prefect_extend_ai.errors import (
-    ExtendCachedAnswerError,
+    ExtendCachedResponseError,
     ExtendError,
     ExtendNotFoundError,
     ExtendNotSentError,
@@ -145,7 +145,7 @@ class Attempt:
             if self.tried.missing >= REFUSAL_READS:
                 return Outcome.NOT_FOUND
             return Outcome.UNCONFIRMED if late else Step.WAIT
-        except ExtendCachedAnswerError as error:
+        except ExtendCachedResponseError as error:
             self.tried.note(error)
             if self.tried.posts:
                 return Outcome.UNCONFIRMED if late else Step.WAIT

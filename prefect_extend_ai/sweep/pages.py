@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from prefect_extend_ai.client import ExtendClient, Page
-from prefect_extend_ai.errors import ExtendOddAnswerError, ExtendRefusedError
+from prefect_extend_ai.errors import ExtendRefusedError, ExtendUnexpectedResponseError
 from prefect_extend_ai.runs import FAILED, Run, RunKind
 from prefect_extend_ai.sweep.ordering import Order, SortBy
 from prefect_extend_ai.sweep.policy import StalePolicy
@@ -50,7 +50,7 @@ async def pages_in_progress(
     By last change, and by creation too where a total limit is set. A listing ends at the first run that is too young,
     but only where it is shown to be in order: an ignored sort parameter must cost requests, not hide stale runs.
 
-    Raises ExtendOddAnswerError for a response without a readable `Date`, and for a listing without an end.
+    Raises ExtendUnexpectedResponseError for a response without a readable `Date`, and for a listing without an end.
     """
     passes: list[tuple[SortBy, timedelta]] = [("updatedAt", shortest_limit(max_processing_minutes, policy))]
     if policy.max_total_minutes is not None and kind.sortable:
@@ -68,7 +68,7 @@ async def pages_in_progress(
             now = _read_at(page)
             pages += 1
             if pages > MOST_PAGES:
-                raise ExtendOddAnswerError(
+                raise ExtendUnexpectedResponseError(
                     f"The listing has no end: {MOST_PAGES} pages, and more. Nothing was cancelled."
                 )
             yield page, now
@@ -139,7 +139,7 @@ async def _count(
 
 def _read_at(page: Page) -> datetime:
     if page.read_at is None:
-        raise ExtendOddAnswerError(
+        raise ExtendUnexpectedResponseError(
             "The listing came without a readable Date header, so no run's age can be told by Extend's clock. "
             "Nothing was cancelled. Look for a proxy that drops the header."
         )

@@ -122,7 +122,7 @@ async def take_survey(
 
     Raises:
         ExtendInputError: the policy filters by something that listings of this kind do not know.
-        ExtendOddAnswerError: an answer without a readable `Date`, by which no age can be told.
+        ExtendUnexpectedResponseError: an answer without a readable `Date`, by which no age can be told.
         ExtendError: whatever else kept the listing from being read to its end.
     """
     check_limit(max_processing_minutes)

@@ -56,4 +56,4 @@ def test_a_block_saved_without_a_key_says_so_when_a_flow_starts(ui, stage, name)
     assert flow_run["state_name"] == "Failed"
     assert len(stage.sandbox.world.journal) == requests
     page = ui.open(f"/runs/flow-run/{flow_run['id']}")
-    expect(page.get_by_text("the API key is empty. Mend the Extend Credentials block").first).to_be_visible()
+    expect(page.get_by_text("the API key is empty. Fix the Extend Credentials block").first).to_be_visible()

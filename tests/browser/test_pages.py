@@ -39,7 +39,7 @@ def test_the_report_says_what_happened_shows_it_and_leads_on(ui, stage, version:
     )
     page.goto(row.get_by_role("link", name="record").get_attribute("href"))
     expect(page.get_by_role("heading", name=f"Classify run {run_id}")).to_be_visible()
-    expect(page.get_by_text("This run ended by itself before a cancel took.", exact=True)).to_be_visible()
+    expect(page.get_by_text("This run ended before a cancel took effect.", exact=True)).to_be_visible()
 
 
 @both

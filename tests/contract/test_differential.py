@@ -28,9 +28,9 @@ from prefect_extend_ai.errors import (
     ExtendAuthError,
     ExtendInputError,
     ExtendNotFoundError,
-    ExtendOddAnswerError,
     ExtendRateLimitError,
     ExtendRefusedError,
+    ExtendUnexpectedResponseError,
 )
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sweep.cancelling import cancel_one
@@ -174,10 +174,10 @@ async def test_what_is_not_found_or_not_allowed_is_refused_alike(sdk, ours, worl
 async def test_an_id_stays_one_segment_of_the_path(sdk, ours, world):
     run_id = world.add(id="clr_A", age_minutes=90)
     for other in ("a/../clr_A?c", "clr_%41"):
-        # The SDK sends the id as it is, and so reads, or cancels, another run than the one that was named.
+        # The SDK sends the id unquoted, and so reads or cancels another run than the named one.
         assert (await sdk(CLASSIFY, "cancel" if "%" in other else "retrieve", other)).id == run_id
         asked = len(world.journal)
-        with pytest.raises(ExtendInputError, match="is no run id"):
+        with pytest.raises(ExtendInputError, match="is not a run id"):
             await ours.cancel_run(other)
         assert len(world.journal) == asked
     assert world.get(run_id).status == "CANCELLED"
@@ -224,7 +224,7 @@ async def test_a_redirect_is_not_followed_to_another_host(served, ours, world, e
     assert told.id == told_too.id == "clr_elsewhere"
     assert told.status.value == "CANCELLED"
     assert elsewhere.asked == ["/login", "/login"]
-    with pytest.raises(ExtendOddAnswerError, match="redirects to localhost, which was not followed"):
+    with pytest.raises(ExtendUnexpectedResponseError, match="redirects to localhost, which was not followed"):
         await ours.cancel_run(run_id)
     assert elsewhere.asked == ["/login", "/login"]
     assert world.get(run_id).status == "PROCESSING"
@@ -323,7 +323,7 @@ async def test_a_success_that_is_no_run_is_an_error_of_its_own(sdk, ours, world,
     world.troubles.add(f"get:*:{body}@1-")
     with pytest.raises(theirs):
         await sdk(CLASSIFY, "retrieve", run_id)
-    with pytest.raises(ExtendOddAnswerError) as odd:
+    with pytest.raises(ExtendUnexpectedResponseError) as odd:
         await ours.get_run(run_id)
     assert odd.value.status == 200
 

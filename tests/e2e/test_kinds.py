@@ -21,7 +21,7 @@ from prefect_extend_ai.sweep.report import SweepRefused
 from prefect_extend_ai.tasks import cancel_run, find_stale_runs, get_run
 
 NOT_CANCELLABLE = ["edit", "form_detection", "batch"]
-SENTENCE = "is no kind of run that Extend can cancel: take one of classify, extract, split, parse, verify, workflow"
+SENTENCE = "is not a kind of run that Extend can cancel: use one of classify, extract, split, parse, verify, workflow"
 SEEDS = itertools.count(1_000_000)
 QUICK = StalePolicy(confirm_seconds=5)
 

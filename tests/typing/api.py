@@ -28,12 +28,12 @@ from prefect_extend_ai.errors import (
     ExtendInputError,
     ExtendNotFoundError,
     ExtendNotSentError,
-    ExtendOddAnswerError,
     ExtendPermissionError,
     ExtendRateLimitError,
     ExtendRefusedError,
     ExtendServerError,
     ExtendTransportError,
+    ExtendUnexpectedResponseError,
     ExtendUsageBlockedError,
     RecordError,
     RecordRefusedError,
@@ -171,7 +171,7 @@ async def one_call(extend: ExtendClient) -> str:
         assert_type(error.retryable, bool | None)
         api_error: ExtendAPIError = error
         return api_error.message
-    except ExtendOddAnswerError as error:
+    except ExtendUnexpectedResponseError as error:
         return error.body
     except (ExtendNotSentError, SharedLimitError):
         return "nothing was sent"
@@ -215,7 +215,7 @@ def deployed() -> None:
     cancel_stale_runs.with_options(retries=1)
     inform_owner.with_options(name="tell them")
     raise_alarm.with_options(name="tell me")
-    assert_type(ExtendOddAnswerError("HTML", body="<html>").body, str)
+    assert_type(ExtendUnexpectedResponseError("HTML", body="<html>").body, str)
 
 
 def rehearse() -> None:

@@ -18,11 +18,11 @@ from prefect_extend_ai.client import Page
 from prefect_extend_ai.errors import (
     ExtendAuthError,
     ExtendNotFoundError,
-    ExtendOddAnswerError,
     ExtendRateLimitError,
     ExtendRefusedError,
     ExtendServerError,
     ExtendTransportError,
+    ExtendUnexpectedResponseError,
     RecordError,
 )
 from prefect_extend_ai.runs import FRESH, Moment, Run, RunKind
@@ -33,8 +33,8 @@ TERMINAL = {"PROCESSED", "FAILED", "CANCELLED"}
 ERRORS = {
     "lost": ExtendTransportError("the connection was lost"),
     "5xx": ExtendServerError("bad gateway", status=502),
-    "odd": ExtendOddAnswerError("not JSON", status=200),
-    "302": ExtendOddAnswerError("redirects", status=302),
+    "odd": ExtendUnexpectedResponseError("not JSON", status=200),
+    "302": ExtendUnexpectedResponseError("redirects", status=302),
     "400": ExtendRefusedError("only in progress", status=400),
     "409": ExtendRefusedError("conflict", status=409),
     "429": ExtendRateLimitError("too many", status=429),

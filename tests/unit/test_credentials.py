@@ -73,7 +73,7 @@ def test_a_base_url_wins_over_the_region(base_url, url):
     assert ExtendCredentials(api_key=KEY, region="eu", base_url=base_url).api_url == url
 
 
-ASTERISKS = r"asterisks.*Prefect keeps.*retried from the UI.*deployment.*saved block"
+ASTERISKS = r"asterisks.*Prefect stores.*retried from the UI.*deployment.*saved block"
 
 
 @pytest.mark.parametrize(
@@ -100,11 +100,11 @@ ASTERISKS = r"asterisks.*Prefect keeps.*retried from the UI.*deployment.*saved b
         ({"base_url": "http://localhost.evil.example"}, "must begin with https://"),
         ({"base_url": "http://128.0.0.1"}, "must begin with https://"),
         ({"base_url": "ftp://localhost"}, "must begin with https://"),
-        ({"base_url": "api.extend.ai"}, "names no host"),
-        ({"base_url": "https://"}, "names no host"),
-        ({"base_url": "https:///path"}, "names no host"),
+        ({"base_url": "api.extend.ai"}, "has no host"),
+        ({"base_url": "https://"}, "has no host"),
+        ({"base_url": "https:///path"}, "has no host"),
         ({"base_url": "https://h:port"}, "is not an address"),
-        ({"base_url": "http://127.0.0.1:99999"}, "a port"),
+        ({"base_url": "http://127.0.0.1:99999"}, "an invalid port"),
         ({"base_url": "https://user:geheim@h"}, "user name"),
         ({"base_url": "https://geheim@h"}, "user name"),
         ({"base_url": "https://h/?key=geheim"}, "a query"),
@@ -130,7 +130,7 @@ def test_what_cannot_be_used_is_refused_with_a_reason_and_without_showing_it(fie
     for use in (unchecked.ensure_usable, unchecked.get_client):
         with pytest.raises(ExtendInputError, match=reason) as refused:
             use()
-        assert "Mend the Extend Credentials block" in str(refused.value)
+        assert "Fix the Extend Credentials block" in str(refused.value)
         assert_hides_the_key(str(refused.value))
         _assert_our_frames_hide_the_key(refused.value)
 
@@ -154,7 +154,7 @@ def _assert_our_frames_hide_the_key(error):
 
 
 def test_a_block_that_was_saved_without_a_key_is_refused_when_it_is_used():
-    with pytest.raises(ExtendInputError, match=r"api_key: .*Mend the Extend Credentials block"):
+    with pytest.raises(ExtendInputError, match=r"api_key: .*Fix the Extend Credentials block"):
         ExtendCredentials.model_construct(api_key=None).ensure_usable()
 
 
@@ -194,7 +194,7 @@ def test_the_block_survives_the_way_to_another_process():
 
 
 class AsksPrefect:
-    """Stands in for Prefect's `rate_limit`."""
+    """A double of Prefect's `rate_limit`."""
 
     def __init__(self, problem=None):
         self.asked = []
@@ -208,7 +208,7 @@ class AsksPrefect:
 
 @pytest.fixture
 def without_a_network(monkeypatch):
-    """Every request is answered 404 by nobody."""
+    """Every request gets a 404, without a network."""
     sent = []
 
     async def answer(self, request):
@@ -221,7 +221,7 @@ def without_a_network(monkeypatch):
 
 
 class Prefect:
-    """Stands in for Prefect's client, where every limit is active but one."""
+    """A double of Prefect's client, with one inactive limit."""
 
     async def __aenter__(self):
         return self

@@ -14,14 +14,14 @@ from prefect_extend_ai.errors import (
     ExtendAPIError,
     ExtendError,
     ExtendInputError,
-    ExtendOddAnswerError,
     ExtendTransportError,
+    ExtendUnexpectedResponseError,
     RecordError,
 )
 from prefect_extend_ai.sweep.report import Cancellation, Outcome, SweepFailed, SweepRefused, SweepReport
 
 ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, ExtendError)]
-OF_ANSWERS = [kind for kind in ALL if issubclass(kind, ExtendAPIError)]
+OF_RESPONSES = [kind for kind in ALL if issubclass(kind, ExtendAPIError)]
 PACKS = pytest.mark.parametrize("pack", [pickle, cloudpickle])
 
 
@@ -46,8 +46,8 @@ def test_the_tree_drawn_on_top_is_the_tree():
 
 
 @PACKS
-@pytest.mark.parametrize("kind", OF_ANSWERS)
-def test_an_answers_error_survives_pickling_with_all_it_knows(pack, kind):
+@pytest.mark.parametrize("kind", OF_RESPONSES)
+def test_a_responses_error_survives_pickling_with_all_it_knows(pack, kind):
     error = kind("no such run", status=404, code="NOT_FOUND", request_id="req_1", retryable=False)
     again = pack.loads(pack.dumps(error))
     assert type(again) is kind
@@ -62,8 +62,8 @@ def test_an_answers_error_survives_pickling_with_all_it_knows(pack, kind):
 
 
 @PACKS
-def test_an_odd_answer_keeps_the_beginning_of_its_body(pack):
-    error = ExtendOddAnswerError("not JSON", status=200, body="<html>" + "x" * 1000)
+def test_an_unexpected_response_keeps_the_beginning_of_its_body(pack):
+    error = ExtendUnexpectedResponseError("not JSON", status=200, body="<html>" + "x" * 1000)
     again = pack.loads(pack.dumps(error))
     assert again.body == error.body == "<html>" + "x" * (BODY_SHOWN - 6)
     assert "'<html>xxx" in str(again)

@@ -71,10 +71,10 @@ def test_a_missing_key_says_which_variable_to_set(key, monkeypatch):
 @pytest.mark.parametrize(
     ("variable", "value", "reason"),
     [
-        ("EXTEND_API_KEY", f"{KEY} x", "EXTEND_API_KEY: the API key has a space"),
+        ("EXTEND_API_KEY", f"{KEY} x", "EXTEND_API_KEY: the API key contains a space"),
         ("EXTEND_REGION", "mars", "EXTEND_REGION: Input should be 'us', 'us2' or 'eu'"),
         ("EXTEND_BASE_URL", "http://far.example", "EXTEND_BASE_URL: the base URL must begin with https://"),
-        ("EXTEND_WORKSPACE_ID", "ws 1", "EXTEND_WORKSPACE_ID: has a space"),
+        ("EXTEND_WORKSPACE_ID", "ws 1", "EXTEND_WORKSPACE_ID: contains a space"),
         ("EXTEND_REQUESTS_PER_SECOND", "many", "EXTEND_REQUESTS_PER_SECOND: Input should be a valid number"),
         ("EXTEND_REQUESTS_PER_SECOND", "0", "EXTEND_REQUESTS_PER_SECOND: Input should be greater than 0"),
     ],

@@ -50,10 +50,10 @@ def test_a_clock_within_two_minutes_agrees(seconds):
 @pytest.mark.parametrize(
     ("ours", "changed", "said"),
     [
-        (5, 0, "5 minutes behind the one here. The clock here is likely"),
-        (-180, 1, "3 hours ahead of the one here. The clock here is likely"),
-        (-180, 181, "3 hours ahead of the one here. Extend's is likely"),
-        (-180, 500, "3 hours ahead of the one here. The runs' own times do not tell"),
+        (5, 0, "5 minutes behind the local one. The local clock is likely"),
+        (-180, 1, "3 hours ahead of the local one. The local clock is likely"),
+        (-180, 181, "3 hours ahead of the local one. Extend's is likely"),
+        (-180, 500, "3 hours ahead of the local one. The times of the runs do not show"),
     ],
 )
 def test_a_wrong_clock_is_told_with_how_far_and_whose(ours, changed, said):

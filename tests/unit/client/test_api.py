@@ -17,10 +17,10 @@ from pydantic import SecretStr
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.client.transport import Transport
 from prefect_extend_ai.errors import (
-    ExtendCachedAnswerError,
+    ExtendCachedResponseError,
     ExtendInputError,
     ExtendNotFoundError,
-    ExtendOddAnswerError,
+    ExtendUnexpectedResponseError,
 )
 from prefect_extend_ai.runs import Moment, RunKind, check_run_id
 
@@ -98,23 +98,23 @@ async def test_each_kind_is_cancelled_at_its_own_path(kind):
         (b"{}", "without a run id"),
         (b'{"id": 5}', "without a run id"),
         (b'{"id": "clr_2"}', "another run"),
-        (b'{"id": "clr_1", "object": "extract_run"}', "calls itself extract_run, not a classify_run"),
+        (b'{"id": "clr_1", "object": "extract_run"}', "the object is extract_run, not classify_run"),
         (b"[" * 100_000, "not JSON"),
     ],
 )
 @pytest.mark.parametrize("method", ["get_run", "cancel_run"])
-async def test_an_answer_that_is_not_the_run_asked_for_is_an_error_of_its_own_kind(method, body, problem):
+async def test_another_object_than_the_requested_run_is_unexpected(method, body, problem):
     async with Api(body).client() as client:
-        with pytest.raises(ExtendOddAnswerError, match=problem) as caught:
+        with pytest.raises(ExtendUnexpectedResponseError, match=problem) as caught:
             await getattr(client, method)("clr_1")
     assert (caught.value.status, caught.value.request_id) == (200, "req_1")
     assert caught.value.body == body.decode()[:200]
 
 
-async def test_an_odd_answer_that_repeats_the_key_is_shown_without_it():
+async def test_an_unexpected_response_is_shown_without_the_key():
     for page in (f"<p>you sent {KEY}", f"you sent {KEY}"):
         async with Api(page.encode()).client() as client:
-            with pytest.raises(ExtendOddAnswerError) as caught:
+            with pytest.raises(ExtendUnexpectedResponseError) as caught:
                 await client.get_run("clr_1")
         assert "you sent [key]" in caught.value.body
         assert KEY not in f"{caught.value!r} {caught.value}"
@@ -122,12 +122,12 @@ async def test_an_odd_answer_that_repeats_the_key_is_shown_without_it():
 
 async def test_what_may_be_a_document_is_in_no_message():
     async with Api(b'"patient": "Jane Roe", broken').client() as client:
-        with pytest.raises(ExtendOddAnswerError, match="not JSON") as caught:
+        with pytest.raises(ExtendUnexpectedResponseError, match="not JSON") as caught:
             await client.get_run("clr_1")
     assert "Jane" not in str(caught.value)
     assert "Jane" in caught.value.body
     async with Api(b"<h1>Please sign in</h1>").client() as client:
-        with pytest.raises(ExtendOddAnswerError, match="Please sign in"):
+        with pytest.raises(ExtendUnexpectedResponseError, match="Please sign in"):
             await client.get_run("clr_1")
 
 
@@ -193,7 +193,7 @@ BAD_IDS = [
 async def test_a_bad_id_is_refused_before_any_request(method, run_id):
     api = Api()
     async with api.client() as client:
-        with pytest.raises(ExtendInputError, match="is no run id"):
+        with pytest.raises(ExtendInputError, match="is not a run id"):
             await getattr(client, method)(run_id)
     assert api.requests == []
 
@@ -210,7 +210,7 @@ async def test_an_unexpected_prefix_is_warned_about_once_and_used(caplog):
 @pytest.mark.parametrize("kind", ["edit", "form_detection", "batch", "CLASSIFY", ""])
 async def test_a_kind_that_cannot_be_cancelled_is_one_clear_sentence(kind):
     async with Api().client() as client:
-        with pytest.raises(ExtendInputError, match="no kind of run that Extend can cancel: take one of classify, extr"):
+        with pytest.raises(ExtendInputError, match="not a kind of run that Extend can cancel: use one of classify"):
             await client.cancel_run("clr_1", kind)
 
 
@@ -264,7 +264,7 @@ async def test_a_listing_that_does_not_sort_is_not_asked_to():
 async def test_a_token_that_comes_again_ends_in_an_error_and_not_in_a_loop(tokens):
     api = Api(*(a_page(token=token) for token in tokens))
     async with api.client() as client:
-        with pytest.raises(ExtendOddAnswerError, match="page token that came before"):
+        with pytest.raises(ExtendUnexpectedResponseError, match="a repeated page token"):
             [page async for page in client.iter_pages()]
     assert api.bodies == []
 
@@ -275,7 +275,7 @@ async def test_items_that_are_no_runs_are_counted_and_spoil_nothing(caplog):
         (page,) = [page async for page in client.iter_pages()]
         assert [run.id async for run in client.iter_runs()] == ["clr_1", "clr_2"]
     assert ([run.id for run in page.runs], page.unreadable) == (["clr_1", "clr_2"], 5)
-    assert "Left out 5 items" in caplog.text
+    assert "Skipped 5 items" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -286,12 +286,12 @@ async def test_items_that_are_no_runs_are_counted_and_spoil_nothing(caplog):
         (b"[]", "not a list of runs"),
         (b'{"data": {}}', "not a list of runs"),
         (b'{"object": "list"}', "not a list of runs"),
-        (b'{"data": [], "nextPageToken": 5}', "a page token that is no text"),
+        (b'{"data": [], "nextPageToken": 5}', "a page token that is not text"),
     ],
 )
-async def test_an_answer_that_is_no_listing_is_an_error_of_its_own_kind(body, problem):
+async def test_a_response_that_is_no_listing_is_an_error_of_its_own(body, problem):
     async with Api(body).client() as client:
-        with pytest.raises(ExtendOddAnswerError, match=problem):
+        with pytest.raises(ExtendUnexpectedResponseError, match=problem):
             [page async for page in client.iter_pages()]
 
 
@@ -361,16 +361,16 @@ async def test_a_reserved_cancel_reads_and_writes_the_run_named():
     api = Api(a_run(1), a_run(1) | {"status": "CANCELLED"})
     async with api.client() as client, client.reserve_cancel("clr_1") as reserved:
         checked = await reserved.check()
-        answer = await reserved.send(lambda: looked.append(len(api.requests)), 10)
-    assert (checked.status, answer.status, looked) == ("PROCESSING", "CANCELLED", [1])
+        response = await reserved.send(lambda: looked.append(len(api.requests)), 10)
+    assert (checked.status, response.status, looked) == ("PROCESSING", "CANCELLED", [1])
     assert api.sent == [("GET", "/classify_runs/clr_1"), ("POST", "/classify_runs/clr_1/cancel")]
-    assert answer.asked_at.age(answer.asked_at) == 0
+    assert response.asked_at.age(response.asked_at) == 0
 
 
 @pytest.mark.parametrize("run_id", BAD_IDS)
 async def test_no_turn_is_reserved_for_a_bad_id(run_id):
     async with Api().client() as client:
-        with pytest.raises(ExtendInputError, match="is no run id"):
+        with pytest.raises(ExtendInputError, match="is not a run id"):
             async with client.reserve_cancel(run_id):
                 pass
 
@@ -378,10 +378,10 @@ async def test_no_turn_is_reserved_for_a_bad_id(run_id):
 async def test_a_listing_out_of_a_cache_selects_nothing():
     class Cached(Api):
         def __call__(self, request):
-            answer = super().__call__(request)
-            answer.headers["age"] = "60"
-            return answer
+            response = super().__call__(request)
+            response.headers["age"] = "60"
+            return response
 
     async with Cached(a_page(a_run(1))).client() as client:
-        with pytest.raises(ExtendCachedAnswerError, match="from a cache on the way, 60 s old"):
+        with pytest.raises(ExtendCachedResponseError, match="from a cache on the way, 60 s old"):
             [page async for page in client.iter_pages()]

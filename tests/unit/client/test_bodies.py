@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from prefect_extend_ai.client import bodies
 from prefect_extend_ai.client.transport import Transport
-from prefect_extend_ai.errors import ExtendOddAnswerError, ExtendServerError
+from prefect_extend_ai.errors import ExtendServerError, ExtendUnexpectedResponseError
 
 MB = 1024**2
 
@@ -32,7 +32,7 @@ class Parts(httpx.AsyncByteStream):
 
 
 async def read(body, *codings, status=200):
-    """The text of an answer with this body; `codings` are the values of its content-encoding lines."""
+    """The text of a response with this body; `codings` are the values of its content-encoding lines."""
     headers = [("content-encoding", coding) for coding in codings]
     stream = body if isinstance(body, httpx.AsyncByteStream) else Parts(body)
     transport = Transport(
@@ -46,7 +46,7 @@ async def read(body, *codings, status=200):
 
 
 def a_bomb(unpacked, layers=1):
-    """So many bytes of nothing, packed that many times."""
+    """`unpacked` zero bytes, compressed `layers` times."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
     packed = b"".join(packer.compress(bytes(MB)) for _ in range(unpacked // MB)) + packer.flush()
     for _ in range(layers - 1):
@@ -57,7 +57,7 @@ def a_bomb(unpacked, layers=1):
 async def peak_of(body, *codings):
     tracemalloc.start()
     try:
-        with pytest.raises(ExtendOddAnswerError):
+        with pytest.raises(ExtendUnexpectedResponseError):
             await read(body, *codings)
         return tracemalloc.get_traced_memory()[1]
     finally:
@@ -79,8 +79,8 @@ async def test_a_bomb_within_a_bomb_is_not_unpacked_at_all(codings):
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "deflate", "gzip, br", "compress", "x"])
-async def test_a_coding_that_was_not_asked_for_is_an_odd_answer(coding):
-    with pytest.raises(ExtendOddAnswerError, match="which was not asked for"):
+async def test_an_encoding_that_was_not_requested_is_unexpected(coding):
+    with pytest.raises(ExtendUnexpectedResponseError, match="which was not requested"):
         await read(b"{}", coding)
 
 
@@ -101,22 +101,22 @@ def test_what_was_packed_is_unpacked_however_it_arrives(members, size, at_once):
     packed = b"".join(gzip.compress(text) for text in texts)
     parts = Parts(*(packed[start : start + size] for start in range(0, len(packed), size)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bodies, "UNPACKED_AT_ONCE", at_once)
+        patch.setattr(bodies, "DECOMPRESSED_AT_ONCE", at_once)
         assert asyncio.run(read(parts, "gzip")) == b"".join(texts).decode()
 
 
 @pytest.mark.parametrize("at_once", [1, 258, 65536])
 async def test_nothing_is_left_inside_where_a_bound_is_met_exactly(monkeypatch, at_once):
-    monkeypatch.setattr(bodies, "UNPACKED_AT_ONCE", at_once)
+    monkeypatch.setattr(bodies, "DECOMPRESSED_AT_ONCE", at_once)
     assert await read(gzip.compress(b" " * 10 * at_once), "gzip") == " " * 10 * at_once
 
 
 @pytest.mark.parametrize("cut", [1, 4, 9])
-async def test_a_body_that_ends_too_early_is_an_odd_answer(cut):
-    with pytest.raises(ExtendOddAnswerError, match="cannot be unpacked: it ends too early"):
+async def test_a_body_that_ends_too_early_is_an_unexpected_response(cut):
+    with pytest.raises(ExtendUnexpectedResponseError, match="cannot be decompressed: it ends too early"):
         await read(gzip.compress(b'{"id": "clr_1"}')[:-cut], "gzip")
 
 
 async def test_what_follows_a_packed_body_is_no_part_of_it():
-    with pytest.raises(ExtendOddAnswerError, match="cannot be unpacked"):
+    with pytest.raises(ExtendUnexpectedResponseError, match="cannot be decompressed"):
         await read(gzip.compress(b"{}") + b"more", "gzip")

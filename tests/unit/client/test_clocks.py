@@ -62,9 +62,9 @@ def test_any_two_clocks_can_be_compared(extend, ours, times):
 @pytest.mark.parametrize(
     ("seconds", "suspect", "said"),
     [
-        (7200, "ours", "Extend's clock is 2 hours ahead of the one here. The clock here is likely the wrong one"),
-        (-300, "extend", "Extend's clock is 5 minutes behind the one here. Extend's is likely the wrong one"),
-        (-300000, None, "Extend's clock is 3 days behind the one here. The runs' own times do not tell which"),
+        (7200, "ours", "Extend's clock is 2 hours ahead of the local one. The local clock is likely the wrong one"),
+        (-300, "extend", "Extend's clock is 5 minutes behind the local one. Extend's is likely the wrong one"),
+        (-300000, None, "Extend's clock is 3 days behind the local one. The times of the runs do not show which"),
     ],
 )
 def test_a_difference_is_said_with_whose_is_likely_wrong(seconds, suspect, said):

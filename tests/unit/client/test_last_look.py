@@ -1,4 +1,4 @@
-"""The last look before a cancel comes after every wait, and right before its bytes: over real sockets."""
+"""The last check before a cancel comes after every wait and right before its bytes, over real sockets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Server:
     """An Extend behind a proxy, over real sockets. Time goes on only where a test lets it.
 
     `leaps` says by how many seconds, at: connect (each time that a tunnel is asked for), handshake, head (before an
-    answer), body (between its two halves).
+    response), body (between its two halves).
     """
 
     def __init__(self, certificate=None, *, keeps=True, **leaps):
@@ -61,12 +61,12 @@ class Server:
                 head = await reader.readuntil(b"\r\n\r\n")
                 self.requests.append(head.split()[0].decode())
                 self.leap("head")
-                await self.answer(writer)
+                await self.response(writer)
                 if not self.keeps:
                     break
         writer.close()
 
-    async def answer(self, writer):
+    async def response(self, writer):
         date = "date: Sun, 01 Mar 2026 12:00:00 GMT\r\n"
         kept = "" if self.keeps else "connection: close\r\n"
         writer.write(f"HTTP/1.1 200 OK\r\n{date}{kept}content-length: {len(BODY)}\r\n\r\n".encode() + BODY[:9])
@@ -94,7 +94,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """A certificate of HOST, signed by itself: the server's side, and the file that makes clients trust it."""
+    """A self-signed certificate of HOST: the server's context, and the file that makes clients trust it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
     today = datetime.now(UTC)
@@ -145,7 +145,7 @@ async def cancelled(client, server):
 
 
 @pytest.mark.parametrize(("where", "seconds"), [("head", 25), ("body", 25)])
-async def test_an_answer_that_is_held_back_is_as_old_as_its_request(where, seconds, monkeypatch):
+async def test_a_response_that_is_held_back_is_as_old_as_its_request(where, seconds, monkeypatch):
     server = Server(**{where: seconds})
     async with server.client(monkeypatch) as client:
         run = await client.get_run("clr_1")
@@ -190,7 +190,7 @@ async def test_the_last_look_is_right_before_the_bytes(keeps, proxied, monkeypat
         await reserved.send(look, 10)
     ((requests, connections),) = looked
     assert requests == ["GET"]
-    # A connection is made before it; in clear, the server may hear of it only later.
+    # The connection is made first; without TLS, the server may see it only later.
     assert connections == (1 if keeps else 2) or not proxied
     assert server.requests == ["GET", "POST"]
 
@@ -226,7 +226,7 @@ async def _refused(*_):
 
 
 async def test_an_http_stack_that_does_not_tell_is_asked_after_a_look(monkeypatch):
-    """A release of it may name its events otherwise: an answer then looks older than it is, and never younger."""
+    """A release of it may name its events otherwise: a response then looks older than it is, and never younger."""
     server = Server(head=3)
     handle = httpx.AsyncHTTPTransport.handle_async_request
 

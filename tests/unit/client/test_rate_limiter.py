@@ -1,4 +1,4 @@
-"""A pace keeps the rate, keeps the order, and listens to the API."""
+"""A rate limiter keeps the rate, keeps the order, and listens to the API."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_extend_ai.client.rate_limiter import LEAD, Pace, TooLate
+from prefect_extend_ai.client.rate_limiter import LEAD, RateLimiter, TooLate
 
 
 class Time:
@@ -32,14 +32,14 @@ class Time:
         await asyncio.sleep(0)
 
 
-def a_pace(per_second, time):
-    return Pace(per_second, clock=time.clock, sleep=time.sleep)
+def a_limiter(per_second, time):
+    return RateLimiter(per_second, clock=time.clock, sleep=time.sleep)
 
 
-async def times_of(pace, time, count):
+async def times_of(limiter, time, count):
     taken = []
     for _ in range(count):
-        await pace.turn()
+        await limiter.acquire()
         taken.append(time.now)
     return taken
 
@@ -50,7 +50,7 @@ def most_in_one_second(times):
 
 async def test_requests_are_spaced_evenly_and_the_first_does_not_wait():
     time = Time()
-    times = await times_of(a_pace(10, time), time, 12)
+    times = await times_of(a_limiter(10, time), time, 12)
     assert times[0] == 1000.0
     gaps = [later - earlier for earlier, later in pairwise(times[1:])]
     assert gaps == pytest.approx([0.1 / 0.98] * 10)
@@ -58,10 +58,10 @@ async def test_requests_are_spaced_evenly_and_the_first_does_not_wait():
 
 async def test_whoever_comes_first_goes_first():
     time, order = Time(), []
-    pace = a_pace(10, time)
+    limiter = a_limiter(10, time)
 
     async def go(number):
-        await pace.turn()
+        await limiter.acquire()
         order.append(number)
 
     await asyncio.gather(*(go(number) for number in range(30)))
@@ -71,135 +71,135 @@ async def test_whoever_comes_first_goes_first():
 @given(st.lists(st.floats(0, 1.5), max_size=120), st.sampled_from([1, 10, 25, 75]))
 def test_no_second_sees_more_than_the_rate_however_late_the_sleeps_end(lateness, per_second):
     time = Time(lateness)
-    times = asyncio.run(times_of(a_pace(per_second, time), time, 150))
+    times = asyncio.run(times_of(a_limiter(per_second, time), time, 150))
     assert most_in_one_second(times) <= per_second
 
 
 async def test_sleeps_that_end_a_little_late_cost_no_throughput():
     time = Time([0.006] * 750)  # nearly half of the 13 ms between two requests, each time
-    times = await times_of(a_pace(75, time), time, 750)
+    times = await times_of(a_limiter(75, time), time, 750)
     assert 750 / (times[-1] - times[0]) >= 0.95 * 75
 
 
 async def test_nobody_goes_before_the_pause_that_the_api_asks_for_is_over():
     time = Time()
-    pace = a_pace(10, time)
-    wave = await pace.turn()
-    pace.slow_down(wave, 3.5)
-    await pace.turn()
+    limiter = a_limiter(10, time)
+    epoch = await limiter.acquire()
+    limiter.on_throttled(epoch, 3.5)
+    await limiter.acquire()
     assert time.now == pytest.approx(1003.5)
 
 
 async def test_who_waits_already_hears_of_a_pause_too():
     time = Time()
-    pace = a_pace(10, time)
-    wave = await pace.turn()
-    time.while_asleep = lambda: pace.slow_down(wave, 7)
-    await pace.turn()
+    limiter = a_limiter(10, time)
+    epoch = await limiter.acquire()
+    time.while_asleep = lambda: limiter.on_throttled(epoch, 7)
+    await limiter.acquire()
     assert time.now >= 1007
 
 
 async def test_a_pause_of_zero_halves_the_rate_without_a_pause():
     time = Time()
-    pace = a_pace(10, time)
-    full = pace.per_second
-    pace.slow_down(await pace.turn(), 0)
-    await pace.turn()
+    limiter = a_limiter(10, time)
+    full = limiter.per_second
+    limiter.on_throttled(await limiter.acquire(), 0)
+    await limiter.acquire()
     assert time.now < 1000.2
-    assert pace.per_second == full / 2
+    assert limiter.per_second == full / 2
 
 
 async def test_a_wave_of_429s_halves_the_rate_once():
     time = Time()
-    pace = a_pace(40, time)
-    full = pace.per_second
-    waves = [await pace.turn() for _ in range(8)]
-    for wave in waves:
-        pace.slow_down(wave, 1)
-    assert pace.per_second == full / 2
-    pace.slow_down(await pace.turn(), 1)
-    assert pace.per_second == full / 4
+    limiter = a_limiter(40, time)
+    full = limiter.per_second
+    epochs = [await limiter.acquire() for _ in range(8)]
+    for epoch in epochs:
+        limiter.on_throttled(epoch, 1)
+    assert limiter.per_second == full / 2
+    limiter.on_throttled(await limiter.acquire(), 1)
+    assert limiter.per_second == full / 4
 
 
-async def test_a_late_answer_of_an_old_wave_can_lengthen_the_pause_but_not_shorten_it():
+async def test_an_old_epoch_lengthens_the_pause_and_never_shortens_it():
     time = Time()
-    pace = a_pace(10, time)
-    first, second = await pace.turn(), await pace.turn()
+    limiter = a_limiter(10, time)
+    first, second = await limiter.acquire(), await limiter.acquire()
     start = time.now
-    pace.slow_down(first, 2)
-    pace.slow_down(second, 5)
-    pace.slow_down(second, 1)
-    await pace.turn()
+    limiter.on_throttled(first, 2)
+    limiter.on_throttled(second, 5)
+    limiter.on_throttled(second, 1)
+    await limiter.acquire()
     assert time.now == pytest.approx(start + 5)
 
 
 async def test_the_rate_never_falls_below_a_sixteenth():
     time = Time()
-    pace = a_pace(16, time)
-    full = pace.per_second
+    limiter = a_limiter(16, time)
+    full = limiter.per_second
     for _ in range(10):
-        pace.slow_down(await pace.turn(), 0)
-    assert pace.per_second == full / 16
+        limiter.on_throttled(await limiter.acquire(), 0)
+    assert limiter.per_second == full / 16
 
 
-async def test_without_retry_after_the_pause_grows_from_wave_to_wave_and_starts_anew_after_a_success():
+async def test_without_retry_after_the_pause_grows_until_a_success():
     time = Time()
-    pace = a_pace(1000, time)
+    limiter = a_limiter(1000, time)
     pauses = []
-    wave = await pace.turn()
+    epoch = await limiter.acquire()
     for _ in range(7):
         before = time.now
-        pace.slow_down(wave)
-        pace.slow_down(wave)  # the same wave, heard again, adds nothing
-        wave = await pace.turn()
+        limiter.on_throttled(epoch)
+        limiter.on_throttled(epoch)  # the same epoch, heard again, adds nothing
+        epoch = await limiter.acquire()
         pauses.append(round(time.now - before, 1))
     assert pauses == [1, 2, 4, 8, 16, 30, 30]
-    pace.recovered(wave)
+    limiter.on_success(epoch)
     before = time.now
-    pace.slow_down(wave)
-    await pace.turn()
+    limiter.on_throttled(epoch)
+    await limiter.acquire()
     assert time.now - before == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.parametrize(("slow_downs", "successes"), [(1, 55), (9, 188)])
 async def test_the_full_rate_is_back_after_a_known_number_of_successes(slow_downs, successes):
     time = Time()
-    pace = a_pace(10, time)
-    full = pace.per_second
+    limiter = a_limiter(10, time)
+    full = limiter.per_second
     for _ in range(slow_downs):
-        pace.slow_down(await pace.turn(), 0)
+        limiter.on_throttled(await limiter.acquire(), 0)
     for _ in range(successes - 1):
-        pace.recovered(await pace.turn())
-    assert pace.per_second < full
+        limiter.on_success(await limiter.acquire())
+    assert limiter.per_second < full
     for _ in range(2):
-        pace.recovered(await pace.turn())
-        assert pace.per_second == pytest.approx(full)
+        limiter.on_success(await limiter.acquire())
+        assert limiter.per_second == pytest.approx(full)
 
 
-async def test_up_to_what_the_api_granted_before_the_way_back_is_quick_and_beyond_it_is_slow():
+async def test_recovery_is_quick_up_to_the_proven_rate_then_slow():
     time = Time()
-    pace = a_pace(10, time)
-    full = pace.per_second
-    pace.slow_down(await pace.turn(), 0)
+    limiter = a_limiter(10, time)
+    full = limiter.per_second
+    limiter.on_throttled(await limiter.acquire(), 0)
     rates = []
     for _ in range(7):
-        pace.recovered(await pace.turn())
-        rates.append(pace.per_second / full)
+        limiter.on_success(await limiter.acquire())
+        rates.append(limiter.per_second / full)
     assert rates == pytest.approx([0.55, 0.6, 0.65, 0.7, 0.75, 0.755, 0.76], abs=0.001)
 
 
 async def test_a_success_from_before_the_slow_down_is_no_recovery():
     time = Time()
-    pace = a_pace(10, time)
-    before, throttled = await pace.turn(), await pace.turn()
-    pace.slow_down(throttled, 0)
-    slowed = pace.per_second
-    pace.recovered(before)
-    assert pace.per_second == slowed
+    limiter = a_limiter(10, time)
+    before, throttled = await limiter.acquire(), await limiter.acquire()
+    limiter.on_throttled(throttled, 0)
+    slowed = limiter.per_second
+    limiter.on_success(before)
+    assert limiter.per_second == slowed
 
 
-class Limiter:
-    """Grants so many in any second, and counts strictly."""
+class Counter:
+    """Grants `per_second` requests in any second, and counts strictly."""
 
     def __init__(self, per_second, time):
         self.per_second = per_second
@@ -207,41 +207,41 @@ class Limiter:
         self.granted = []
         self.throttled = 0
 
-    async def take(self, pace, retry_after):
-        wave = await pace.turn()
+    async def take(self, limiter, retry_after):
+        epoch = await limiter.acquire()
         if sum(1 for moment in self.granted[-self.per_second :] if moment > self.time.now - 1) < self.per_second:
             self.granted.append(self.time.now)
-            pace.recovered(wave)
+            limiter.on_success(epoch)
         else:
             self.throttled += 1
-            pace.slow_down(wave, retry_after)
+            limiter.on_throttled(epoch, retry_after)
 
 
 @pytest.mark.parametrize("per_second", [1, 10, 25, 75])
 async def test_asking_for_what_is_granted_is_never_throttled_and_keeps_within_three_percent(per_second):
     time = Time([0.002] * 20 * per_second)
-    limiter, pace = Limiter(per_second, time), a_pace(per_second, time)
-    while len(limiter.granted) < 15 * per_second:
-        await limiter.take(pace, 1.0)
-    assert limiter.throttled == 0
-    assert limiter.granted[-1] - limiter.granted[0] <= 15 * 1.03
+    api, limiter = Counter(per_second, time), a_limiter(per_second, time)
+    while len(api.granted) < 15 * per_second:
+        await api.take(limiter, 1.0)
+    assert api.throttled == 0
+    assert api.granted[-1] - api.granted[0] <= 15 * 1.03
 
 
 @pytest.mark.parametrize("retry_after", [1.0, 0.0, None])
 async def test_asking_for_four_times_what_is_granted_loses_no_request(retry_after):
     time = Time()
-    limiter, pace = Limiter(10, time), a_pace(40, time)
-    while len(limiter.granted) < 300:
-        await limiter.take(pace, retry_after)
-    assert limiter.throttled < 30, "one in ten at most"
-    assert limiter.granted[-1] - limiter.granted[0] < 60, "half of what is granted at least"
+    api, limiter = Counter(10, time), a_limiter(40, time)
+    while len(api.granted) < 300:
+        await api.take(limiter, retry_after)
+    assert api.throttled < 30, "one in ten at most"
+    assert api.granted[-1] - api.granted[0] < 60, "half of what is granted at least"
 
 
 async def test_a_caller_that_gives_up_does_not_hold_up_the_others():
-    pace = Pace(50)
-    await pace.turn()
-    impatient = asyncio.create_task(pace.turn())
-    patient = asyncio.create_task(pace.turn())
+    limiter = RateLimiter(50)
+    await limiter.acquire()
+    impatient = asyncio.create_task(limiter.acquire())
+    patient = asyncio.create_task(limiter.acquire())
     await asyncio.sleep(0)
     impatient.cancel()
     assert await asyncio.wait_for(patient, 5) == 0
@@ -251,45 +251,45 @@ async def test_a_caller_that_gives_up_does_not_hold_up_the_others():
 
 async def test_a_turn_that_is_given_back_costs_nobody_time():
     time = Time()
-    pace = a_pace(10, time)
-    await pace.turn()
-    await pace.turn()
+    limiter = a_limiter(10, time)
+    await limiter.acquire()
+    await limiter.acquire()
     second = time.now
     for _ in range(5):
-        pace.give_back()
-        await pace.turn()
+        limiter.release()
+        await limiter.acquire()
     assert time.now == pytest.approx(second, abs=1e-6)
 
 
 async def test_giving_turns_back_shortens_no_pause_that_the_api_asked_for():
     time = Time()
-    pace = a_pace(10, time)
-    wave = await pace.turn()
-    pace.slow_down(wave, 30)
+    limiter = a_limiter(10, time)
+    epoch = await limiter.acquire()
+    limiter.on_throttled(epoch, 30)
     for _ in range(9):
-        pace.give_back()
-    await pace.turn()
+        limiter.release()
+    await limiter.acquire()
     assert time.now >= 1030
 
 
-async def test_whoever_must_not_be_late_gets_through_at_the_lowest_rate():
+async def test_a_deadline_is_met_at_the_lowest_rate():
     """After a ban the rate is a sixteenth: eight in line, each good for ten seconds, wait 13 for all of them."""
     time = Time()
-    pace = a_pace(10, time)
+    limiter = a_limiter(10, time)
     for _ in range(5):
-        pace.slow_down(await pace.turn())
+        limiter.on_throttled(await limiter.acquire())
     left = list(range(40))
 
     async def worker():
         while left:
             came = time.now
-            wave = await pace.turn()
+            epoch = await limiter.acquire()
             if time.now - came > 10:
-                pace.give_back()
+                limiter.release()
                 await asyncio.sleep(0)
             elif left:
                 left.pop()
-                pace.recovered(wave)
+                limiter.on_success(epoch)
 
     started = time.now
     await asyncio.wait_for(asyncio.gather(*(worker() for _ in range(8))), 20)
@@ -297,21 +297,21 @@ async def test_whoever_must_not_be_late_gets_through_at_the_lowest_rate():
 
 
 def in_virtual_time(doubles, per_second, story):
-    """Live through a story of a pace, whose waiters wait side by side."""
+    """Live through a story of a limiter, whose waiters wait side by side."""
     with asyncio.Runner(loop_factory=doubles.VirtualLoop) as runner:
         loop = runner.get_loop()
-        return runner.run(story(Pace(per_second, clock=loop.time), loop.time))
+        return runner.run(story(RateLimiter(per_second, clock=loop.time), loop.time))
 
 
-async def all_at_once(pace, clock, count):
-    """So many reserve their turns at the same time; when each began, and when it went."""
+async def all_at_once(limiter, clock, count):
+    """Reserve turns concurrently; returns when each began and when it left."""
     times = []
 
     async def one():
-        await pace.reserve()
+        await limiter.reserve()
         began = clock()
-        await pace.turn()
-        pace.release()
+        await limiter.acquire()
+        limiter.end_reservation()
         times.append((began, clock()))
 
     await asyncio.gather(*(one() for _ in range(count)))
@@ -319,7 +319,7 @@ async def all_at_once(pace, clock, count):
 
 
 def test_a_reserved_turn_may_begin_a_second_before_it_comes(doubles):
-    times = in_virtual_time(doubles, 10, lambda pace, clock: all_at_once(pace, clock, 40))
+    times = in_virtual_time(doubles, 10, lambda limiter, clock: all_at_once(limiter, clock, 40))
     waited = [went - began for began, went in times]
     assert max(waited) <= LEAD + 1e-6
     assert waited[15:] == pytest.approx([LEAD] * 25, abs=0.11)
@@ -329,79 +329,79 @@ def test_a_reserved_turn_may_begin_a_second_before_it_comes(doubles):
 
 async def test_who_is_ready_first_goes_first():
     time, gone = Time(), []
-    pace = a_pace(10, time)
+    limiter = a_limiter(10, time)
     for _ in range(5):
-        await pace.reserve()
+        await limiter.reserve()
     for number in (4, 2, 3, 1):
-        await pace.turn()
-        pace.release()
+        await limiter.acquire()
+        limiter.end_reservation()
         gone.append((number, time.now))
     time.now += 60  # the fifth takes a minute
-    await pace.turn()
-    pace.release()
+    await limiter.acquire()
+    limiter.end_reservation()
     assert [number for number, _ in gone] == [4, 2, 3, 1]
     assert gone[-1][1] - gone[0][1] == pytest.approx(3 / 9.8, abs=0.011)
 
 
 async def test_a_released_turn_goes_to_the_next_at_once():
     time = Time()
-    pace = a_pace(10, time)
+    limiter = a_limiter(10, time)
     for _ in range(100):
-        await pace.reserve()
-        pace.release()
+        await limiter.reserve()
+        limiter.end_reservation()
     assert time.now == 1000
 
 
 async def test_nobody_begins_long_before_a_pause_is_over():
     time = Time()
-    pace = a_pace(10, time)
-    pace.slow_down(await pace.turn(), 30)
-    await pace.reserve()
+    limiter = a_limiter(10, time)
+    limiter.on_throttled(await limiter.acquire(), 30)
+    await limiter.reserve()
     assert time.now == pytest.approx(1030 - LEAD)
-    await pace.turn()
+    await limiter.acquire()
     assert time.now == pytest.approx(1030)
 
 
 async def test_a_pause_called_meanwhile_is_heard_by_who_waits():
     time = Time()
-    pace = a_pace(0.1, time)
-    wave = await pace.turn()
-    time.while_asleep = lambda: pace.slow_down(wave, 60)
-    await pace.reserve()
+    limiter = a_limiter(0.1, time)
+    epoch = await limiter.acquire()
+    time.while_asleep = lambda: limiter.on_throttled(epoch, 60)
+    await limiter.reserve()
     assert time.now >= 1060 - LEAD
 
 
 async def test_who_cannot_wait_for_the_pause_neither_begins_nor_goes():
     time = Time()
-    pace = a_pace(10, time)
-    wave = await pace.turn()
-    pace.slow_down(wave, 30)
-    for wait in (pace.reserve, pace.turn):
+    limiter = a_limiter(10, time)
+    epoch = await limiter.acquire()
+    limiter.on_throttled(epoch, 30)
+    for wait in (limiter.reserve, limiter.acquire):
         with pytest.raises(TooLate):
             await wait(1010)
     assert time.now == 1000
-    await pace.turn(1040)
+    await limiter.acquire(1040)
     assert time.now == 1030
 
 
 async def test_a_turn_that_comes_too_late_is_left_to_others():
     time = Time()
-    pace = a_pace(1, time)
-    await pace.turn()
+    limiter = a_limiter(1, time)
+    await limiter.acquire()
     time.while_asleep = lambda: setattr(time, "now", time.now + 5)
     with pytest.raises(TooLate):
-        await pace.turn(1002)
-    await pace.turn()
+        await limiter.acquire(1002)
+    await limiter.acquire()
     assert time.now == pytest.approx(1006, abs=0.1)
 
 
 def test_at_the_lowest_rate_nobody_begins_long_before_its_turn(doubles):
     """After a ban the rate is a sixteenth: 1.6 s from turn to turn, and what was read for one must not grow old."""
 
-    async def story(pace, clock):
+    async def story(limiter, clock):
         for _ in range(5):
-            pace.slow_down(await pace.turn())
-        return await all_at_once(pace, clock, 20)
+            limiter.on_throttled(await limiter.acquire())
+        return await all_at_once(limiter, clock, 20)
 
     times = in_virtual_time(doubles, 10, story)
     assert max(went - began for began, went in times) <= LEAD + 1e-6

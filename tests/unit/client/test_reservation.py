@@ -1,4 +1,4 @@
-"""A check and its cancel leave one right after the other, evenly spaced at the rate, however long answers take."""
+"""A check and its cancel leave one right after the other, evenly spaced at the rate, however long responses take."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Limited:
 
 
 async def sweep(api, runs, *, in_hand, skip=lambda _: None, **options):
-    """Cancel so many runs, so many in hand at once."""
+    """Cancel runs, with a limit on those in progress at once."""
     slots = asyncio.Semaphore(in_hand)
     async with api.client(**options) as client:
         return await asyncio.gather(
@@ -111,7 +111,7 @@ def runner(doubles):
     ("rate", "latency"),
     [(rate, latency) for rate in (10, 25, 75) for latency in LATENCIES if (rate, latency) != (75, "long")],
 )
-def test_a_sweep_stays_at_the_rate_however_long_answers_take(runner, rate, latency):
+def test_a_sweep_stays_at_the_rate_however_long_responses_take(runner, rate, latency):
     loop = runner.get_loop()
     api = Limited(loop, rate, LATENCIES[latency])
     runs = rate * PLAN_SECONDS
@@ -130,13 +130,13 @@ def test_no_cancel_leaves_on_a_check_from_before_a_pause(runner):
     api = Limited(loop, 25, retry_after="60")
     ban = api.__call__
 
-    async def answer(request):
+    async def response(request):
         if 5 <= loop.time() < 5.1 and request.method == "POST":
             api.throttled += 1
             return httpx.Response(429, headers={"retry-after": "60"})
         return await ban(request)
 
-    api.http = answer
+    api.http = response
     settled = runner.run(sweep(api, 300, in_hand=25))
     assert {each.cancellation.outcome for each in settled} == {Outcome.CANCELLED}
     assert api.oldest_check <= FRESH
@@ -162,7 +162,7 @@ def test_runs_that_are_spared_take_no_turn_of_others(runner):
     assert loop.time() < 11
 
 
-def test_answers_slower_than_a_check_is_good_for_cancel_nothing(runner):
+def test_responses_slower_than_a_check_is_valid_cancel_nothing(runner):
     api = Limited(runner.get_loop(), 10, lambda _: 12.0)
     settled = runner.run(sweep(api, 10, in_hand=10))
     assert {each.cancellation.outcome for each in settled} == {Outcome.ERROR}

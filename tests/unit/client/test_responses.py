@@ -1,4 +1,4 @@
-"""Every answer is read for what it says, whatever shape it comes in."""
+"""Error responses of every shape are read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_extend_ai import errors
-from prefect_extend_ai.client.responses import Answer, error_for, http_date, retry_after
+from prefect_extend_ai.client.responses import ApiResponse, error_for, http_date, retry_after
 
 NOON = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 
@@ -42,13 +42,13 @@ error_fields = st.fixed_dictionaries(
         (500, errors.ExtendServerError),
         (502, errors.ExtendServerError),
         (529, errors.ExtendServerError),
-        (302, errors.ExtendOddAnswerError),
-        (304, errors.ExtendOddAnswerError),
-        (100, errors.ExtendOddAnswerError),
+        (302, errors.ExtendUnexpectedResponseError),
+        (304, errors.ExtendUnexpectedResponseError),
+        (100, errors.ExtendUnexpectedResponseError),
     ],
 )
-def test_each_status_is_an_error_of_its_own_kind(status, kind):
-    error = error_for(Answer(status))
+def test_each_status_is_an_error_of_its_own(status, kind):
+    error = error_for(ApiResponse(status))
     assert type(error) is kind
     assert error.status == status
 
@@ -58,7 +58,7 @@ FACTS = {"code": "INVALID_REQUEST", "message": "cannot cancel", "retryable": Fal
 
 @pytest.mark.parametrize("body", [FACTS, {"error": FACTS}], ids=["flat", "wrapped"])
 def test_the_facts_of_an_error_are_read_flat_and_wrapped(body):
-    error = error_for(Answer(400, json.dumps(body), request_id="from the header"))
+    error = error_for(ApiResponse(400, json.dumps(body), request_id="from the header"))
     facts = (error.code, error.message, error.retryable, error.request_id)
     assert facts == ("INVALID_REQUEST", "cannot cancel", False, "req_1")
 
@@ -79,14 +79,14 @@ def test_the_facts_of_an_error_are_read_flat_and_wrapped(body):
     ],
 )
 def test_whatever_else_an_error_says_is_shown_on_one_line(text, said):
-    error = error_for(Answer(502, text, request_id="req_9"))
+    error = error_for(ApiResponse(502, text, request_id="req_9"))
     assert error.message == said
     assert error.request_id == "req_9"
 
 
 @given(st.integers(100, 999).filter(lambda status: not 200 <= status < 300), error_fields)
 def test_no_json_body_is_too_odd_to_be_an_error(status, body):
-    error = error_for(Answer(status, json.dumps(body)))
+    error = error_for(ApiResponse(status, json.dumps(body)))
     assert error.status == status
     assert str(error).isprintable()
     assert isinstance(error.code, str | None)
@@ -96,33 +96,35 @@ def test_no_json_body_is_too_odd_to_be_an_error(status, body):
 
 @given(st.text())
 def test_no_text_is_too_odd_to_be_an_error(text):
-    message = error_for(Answer(500, text)).message
+    message = error_for(ApiResponse(500, text)).message
     assert message.isprintable()
     assert 0 < len(message) <= errors.BODY_SHOWN
 
 
 @pytest.mark.parametrize(
     ("status", "advice"),
-    [(401, "check the API key"), (402, "credits"), (403, "may not do this"), (404, "another workspace")],
+    [(401, "check the API key"), (402, "credits"), (403, "lacks the permission"), (404, "another workspace")],
 )
 def test_the_message_says_what_to_do(status, advice):
-    assert advice in str(error_for(Answer(status)))
+    assert advice in str(error_for(ApiResponse(status)))
 
 
-@pytest.mark.parametrize("answer", [Answer(401), Answer(403), Answer(400, '{"message": "Workspace ID missing"}')])
-def test_a_key_that_may_need_a_workspace_is_told_so_only_where_none_was_named(answer):
-    assert "needs a workspace id" in str(error_for(answer, names_workspace=False))
-    assert "needs a workspace id" not in str(error_for(answer, names_workspace=True))
+@pytest.mark.parametrize(
+    "response", [ApiResponse(401), ApiResponse(403), ApiResponse(400, '{"message": "Workspace ID missing"}')]
+)
+def test_a_workspace_is_suggested_only_where_none_was_named(response):
+    assert "needs a workspace id" in str(error_for(response, names_workspace=False))
+    assert "needs a workspace id" not in str(error_for(response, names_workspace=True))
 
 
 def test_what_extend_says_and_what_to_do_read_as_one_line():
-    error = error_for(Answer(404, '{"message": "No such run in this workspace."}'), names_workspace=False)
+    error = error_for(ApiResponse(404, '{"message": "No such run in this workspace."}'), names_workspace=False)
     advice = "it may be in another workspace, environment (test or production) or region"
     assert error.message == f"No such run in this workspace; {advice}"
 
 
 def test_a_refusal_that_has_nothing_to_do_with_workspaces_does_not_speak_of_them():
-    refused = Answer(400, '{"message": "the run has ended"}')
+    refused = ApiResponse(400, '{"message": "the run has ended"}')
     assert error_for(refused, names_workspace=False).message == "the run has ended"
 
 
@@ -135,7 +137,7 @@ def test_a_refusal_that_has_nothing_to_do_with_workspaces_does_not_speak_of_them
     ],
 )
 def test_a_redirect_names_the_host_it_points_at_and_no_more(location, named):
-    error = error_for(Answer(302, location=location))
+    error = error_for(ApiResponse(302, location=location))
     assert named in str(error)
     assert "was not followed" in str(error)
     assert "secret" not in str(error)
@@ -166,13 +168,13 @@ def test_retry_after_is_read_in_all_its_forms(value, seconds):
 
 
 @given(st.integers(0, 10**6))
-def test_a_retry_after_date_is_measured_by_the_answers_own_clock(seconds):
+def test_a_retry_after_date_is_measured_by_the_responses_date(seconds):
     answered_at = NOON - timedelta(days=400)  # this machine's clock is far off
     until = format_datetime(answered_at + timedelta(seconds=seconds), usegmt=True)
     assert retry_after(until, answered_at) == seconds
 
 
-def test_a_retry_after_date_without_a_date_header_is_measured_by_the_clock_here():
+def test_a_retry_after_date_falls_back_to_the_local_clock():
     until = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
     assert 90 < retry_after(until, None) <= 100
 
@@ -205,7 +207,7 @@ def test_no_text_is_too_odd_for_a_date(value):
     assert moment is None or moment.tzinfo is UTC
 
 
-def test_an_answer_shows_nothing_of_what_may_be_peoples_data():
-    answer = Answer(200, "a passport", request_id="sk_echoed", location="https://h/?sk_echoed")
-    assert "passport" not in repr(answer)
-    assert "sk_echoed" not in repr(answer)
+def test_a_response_shows_nothing_of_what_may_be_peoples_data():
+    response = ApiResponse(200, "a passport", request_id="sk_echoed", location="https://h/?sk_echoed")
+    assert "passport" not in repr(response)
+    assert "sk_echoed" not in repr(response)

@@ -19,14 +19,14 @@ from prefect_extend_ai.client import bodies, connections
 from prefect_extend_ai.client.transport import Transport
 from prefect_extend_ai.errors import (
     ExtendAuthError,
-    ExtendCachedAnswerError,
+    ExtendCachedResponseError,
     ExtendError,
     ExtendNotSentError,
-    ExtendOddAnswerError,
     ExtendRateLimitError,
     ExtendRefusedError,
     ExtendServerError,
     ExtendTransportError,
+    ExtendUnexpectedResponseError,
     SharedLimitError,
 )
 from prefect_extend_ai.runs import Moment
@@ -59,8 +59,8 @@ class Time:
 class Api:
     """Answers with what it was given, one after the other; the last again and again."""
 
-    def __init__(self, *answers):
-        self.answers = list(answers)
+    def __init__(self, *responses):
+        self.responses = list(responses)
         self.requests = []
         self.times = []
         self.time = Time()
@@ -68,12 +68,12 @@ class Api:
     def __call__(self, request):
         self.requests.append(request)
         self.times.append(self.time.now)
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, Exception):
-            raise answer
-        if isinstance(answer, int):
-            return httpx.Response(answer, json={"code": "X", "message": "so it is"})
-        status, headers, content = answer
+        response = self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
+        if isinstance(response, Exception):
+            raise response
+        if isinstance(response, int):
+            return httpx.Response(response, json={"code": "X", "message": "so it is"})
+        status, headers, content = response
         body = {"content": content} if isinstance(content, bytes) else {"stream": content}
         return httpx.Response(status, headers=headers, **body)
 
@@ -94,16 +94,16 @@ FINE = (200, {"date": "Mon, 23 Nov 2026 12:00:00 GMT", "x-extend-request-id": "r
 DATE = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
-async def test_an_answer_is_kept_to_the_letter_with_the_apis_own_clock():
-    answer = await Api(FINE).transport().get("/classify_runs/clr_1")
-    assert (answer.status, answer.text, answer.request_id) == (200, '{"cost": 1.50}', "req_1")
-    assert answer.date == DATE
+async def test_a_response_is_kept_to_the_letter_with_the_apis_own_clock():
+    response = await Api(FINE).transport().get("/classify_runs/clr_1")
+    assert (response.status, response.text, response.request_id) == (200, '{"cost": 1.50}', "req_1")
+    assert response.date == DATE
 
 
 @pytest.mark.parametrize("ours", [DATE - timedelta(hours=2), DATE, DATE + timedelta(hours=2)])
 async def test_a_response_was_read_when_the_earlier_of_both_clocks_says(ours):
-    answer = await Api(FINE).transport(now=lambda: Moment.at(ours)).get("/classify_runs/clr_1")
-    assert (answer.date, answer.received_at, answer.read_at) == (DATE, ours, min(DATE, ours))
+    response = await Api(FINE).transport(now=lambda: Moment.at(ours)).get("/classify_runs/clr_1")
+    assert (response.date, response.received_at, response.read_at) == (DATE, ours, min(DATE, ours))
     undated = (
         await Api((200, {"date": "soon"}, b"{}")).transport(now=lambda: Moment.at(ours)).get("/classify_runs/clr_1")
     )
@@ -120,8 +120,10 @@ async def test_a_body_that_trickles_makes_no_run_older():
                 yield part
 
     headers = {"date": "Mon, 23 Nov 2026 14:00:00 GMT"}
-    answer = await Api((200, headers, Trickle())).transport(now=lambda: Moment.at(here[0])).get("/classify_runs/clr_1")
-    assert (answer.text, answer.read_at) == ("{}", DATE)
+    response = (
+        await Api((200, headers, Trickle())).transport(now=lambda: Moment.at(here[0])).get("/classify_runs/clr_1")
+    )
+    assert (response.text, response.read_at) == ("{}", DATE)
 
 
 async def test_every_request_says_who_asks_for_which_version_of_the_api_in_which_workspace():
@@ -227,9 +229,9 @@ async def test_a_429_that_asks_for_longer_than_the_deadline_ends_the_call_at_onc
     assert api.time.now == 0
 
 
-@pytest.mark.parametrize("answer", [(429, {"retry-after": "5"}, b""), (503, {"retry-after": "5"}, b"")])
-async def test_being_throttled_slows_every_call_of_the_category(answer):
-    api = Api(answer, FINE)
+@pytest.mark.parametrize("response", [(429, {"retry-after": "5"}, b""), (503, {"retry-after": "5"}, b"")])
+async def test_being_throttled_slows_every_call_of_the_category(response):
+    api = Api(response, FINE)
     transport = api.transport()
     first = asyncio.create_task(transport.post("/first"))
     await asyncio.wait([first, asyncio.create_task(transport.post("/second"))])
@@ -321,7 +323,7 @@ async def test_a_call_that_waits_too_long_for_its_turn_says_so_and_sends_nothing
 
 
 class Look:
-    """The last look before a write: lets so many leave."""
+    """The check right before a write: lets a number of them leave."""
 
     def __init__(self, most=99):
         self.most, self.left = most, 0
@@ -368,7 +370,7 @@ async def test_a_reserved_write_that_would_come_too_late_is_not_sent():
     async with transport.reserve(60) as turn:
         with pytest.raises(ExtendRateLimitError):
             await write(transport, look)
-        with pytest.raises(ExtendRateLimitError, match="longer than a check is good for") as caught:
+        with pytest.raises(ExtendRateLimitError, match="longer than a check is valid") as caught:
             await transport.post_reserved("/p", turn, within=10, before_send=look)
     assert caught.value.status is None
     assert (look.left, len(api.requests), api.time.now) == (1, 1, 0)
@@ -379,7 +381,7 @@ async def test_no_turn_is_reserved_that_comes_too_late():
     transport = api.transport()
     with pytest.raises(ExtendRateLimitError):
         await write(transport, Look())
-    with pytest.raises(ExtendRateLimitError, match="asks to wait beyond the 60 s"):
+    with pytest.raises(ExtendRateLimitError, match="asks to wait longer than the 60 s"):
         await write(transport, Look())
     assert (len(api.requests), api.time.now) == (1, 0)
 
@@ -441,7 +443,7 @@ async def test_a_reserved_turn_that_is_not_used_delays_nobody():
     assert api.time.now < 1
 
 
-async def test_an_answer_is_as_old_as_the_moment_when_its_request_left():
+async def test_a_response_is_as_old_as_its_request():
     api = Api(FINE)
 
     async def slow(request):
@@ -450,22 +452,22 @@ async def test_an_answer_is_as_old_as_the_moment_when_its_request_left():
 
     transport = api.transport(http_transport=httpx.MockTransport(slow), requests_per_second=0.1)
     await transport.get("/p")
-    answer = await transport.get("/p")
-    assert answer.asked_at.age(transport.now()) == pytest.approx(25, abs=1)
+    response = await transport.get("/p")
+    assert response.asked_at.age(transport.now()) == pytest.approx(25, abs=1)
 
 
-async def test_an_answer_is_older_by_what_a_cache_had_kept_it():
+async def test_a_response_is_older_by_what_a_cache_had_kept_it():
     api = Api((200, {"age": "7"}, b"{}"))
     transport = api.transport()
-    answer = await transport.get("/p")
-    assert answer.asked_at.age(transport.now()) == pytest.approx(7, abs=1)
+    response = await transport.get("/p")
+    assert response.asked_at.age(transport.now()) == pytest.approx(7, abs=1)
 
 
 @pytest.mark.parametrize("status", [200, 404, 500])
 @pytest.mark.parametrize("age", ["11", "3000", "0, 3000", "10.5"])
-async def test_what_a_cache_had_kept_for_long_is_no_answer(age, status):
+async def test_what_a_cache_had_kept_for_long_is_not_a_response(age, status):
     api = Api((status, {"age": age, "x-extend-request-id": f"req_{KEY}"}, b'{"id": "clr_1"}'))
-    with pytest.raises(ExtendCachedAnswerError, match="from a cache on the way") as caught:
+    with pytest.raises(ExtendCachedResponseError, match="from a cache on the way") as caught:
         await api.transport().get("/p")
     assert caught.value.status == status
     assert KEY not in f"{caught.value} {vars(caught.value)}"
@@ -476,7 +478,7 @@ async def test_an_age_that_says_little_is_no_trouble(age):
     assert (await Api((200, {"age": age}, b"{}")).transport().get("/p")).status == 200
 
 
-async def test_no_cache_is_asked_for_an_answer():
+async def test_no_cache_is_asked_for_a_response():
     api = Api(FINE)
     await api.transport().get("/p")
     assert api.requests[0].headers["cache-control"] == "no-cache"
@@ -509,27 +511,27 @@ async def test_after_a_404_another_connection_is_asked(monkeypatch):
             r"^POST /p at api\.example: could not connect in time: check the network.*\(ConnectTimeout\)$",
         ),
         (httpx.ConnectError("no such host"), r"could not connect: check the network.*\(ConnectError: no such host\)$"),
-        (httpx.ReadTimeout(""), r"no answer in time \(ReadTimeout\)$"),
+        (httpx.ReadTimeout(""), r"no response in time \(ReadTimeout\)$"),
         (httpx.ReadError(""), r"the connection was lost \(ReadError\)$"),
         (OSError("a layer below"), r"the connection was lost \(OSError: a layer below\)$"),
         (httpx.LocalProtocolError(f"bad header {KEY}"), r"bad header \[key\]"),
     ],
 )
-async def test_a_request_without_an_answer_says_what_happened(raised, said):
+async def test_a_request_without_a_response_says_what_happened(raised, said):
     with pytest.raises(ExtendTransportError, match=said):
         await Api(raised).transport().post("/p")
 
 
 async def test_a_redirect_is_not_followed():
     api = Api((302, {"location": "https://evil.example/x"}, b""))
-    with pytest.raises(ExtendOddAnswerError, match=r"evil\.example.*not followed"):
+    with pytest.raises(ExtendUnexpectedResponseError, match=r"evil\.example.*not followed"):
         await api.transport().post("/classify_runs/clr_1/cancel")
     assert [request.url.host for request in api.requests] == ["api.example"]
 
 
-async def test_a_success_that_is_not_utf_8_is_an_odd_answer():
+async def test_a_success_that_is_not_utf_8_is_an_unexpected_response():
     api = Api((200, {}, b'{"id": "\xff"}'))
-    with pytest.raises(ExtendOddAnswerError, match="HTTP 200 a body that is not UTF-8"):
+    with pytest.raises(ExtendUnexpectedResponseError, match="HTTP 200 a body that is not UTF-8"):
         await api.transport().get("/p")
 
 
@@ -538,9 +540,9 @@ async def test_an_error_that_is_not_utf_8_is_that_error_all_the_same():
         await Api((401, {}, b"\xff\xfe")).transport().get("/p")
 
 
-async def test_a_body_that_cannot_be_unpacked_is_an_odd_answer():
+async def test_a_body_that_cannot_be_decompressed_is_unexpected():
     api = Api((200, {"content-encoding": "gzip"}, httpx.ByteStream(b"this is no gzip")))
-    with pytest.raises(ExtendOddAnswerError, match="cannot be unpacked"):
+    with pytest.raises(ExtendUnexpectedResponseError, match="cannot be decompressed"):
         await api.transport().get("/p")
 
 
@@ -550,7 +552,7 @@ async def test_a_body_too_large_for_memory_is_not_read_to_its_end(monkeypatch, p
     body = b" " * 2 * 1024**2
     headers = {"content-encoding": "gzip"} if packed else {}
     body = httpx.ByteStream(gzip.compress(body) if packed else body)
-    with pytest.raises(ExtendOddAnswerError, match="a body of more than 1 MB"):
+    with pytest.raises(ExtendUnexpectedResponseError, match="a body of more than 1 MB"):
         await Api((200, headers, body)).transport().get("/p")
 
 
@@ -590,18 +592,18 @@ TROUBLES = {
     "echoed by a 500": lambda key: _http(500, b"<html>" + key),
     "echoed by a redirect": lambda key: _http(302, key, f"location: https://{key.decode()}.example/?{key.decode()}"),
     "not gzip": lambda key: _http(200, key, "content-encoding: gzip"),
-    "no answer": None,
+    "no response": None,
 }
 
 
 @asynccontextmanager
-async def a_server(answer):
+async def a_server(response):
     async def serve(reader, writer):
         try:
             key = await _request(reader)
-            if answer is None:
+            if response is None:
                 await asyncio.sleep(30)
-            writer.write(answer(key))
+            writer.write(response(key))
             await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -646,7 +648,7 @@ async def test_no_failure_shows_the_key(trouble, method, caplog):
 async def test_no_deadline_shows_the_key():
     async with a_server(None) as url:
         transport = Transport(url, SecretStr(KEY), api_version="v", requests_per_second=1000, deadline=0.2)
-        with pytest.raises(ExtendTransportError, match="gave up after 0 s, waiting for the answer") as caught:
+        with pytest.raises(ExtendTransportError, match="gave up after 0 s, waiting for the response") as caught:
             await transport.get("/classify_runs/clr_1")
         await transport.aclose()
     assert KEY not in everything_about(caught.value)
@@ -722,11 +724,11 @@ async def test_a_reserved_write_asks_the_shared_budget_before_its_read():
 
 
 async def test_a_reservation_the_shared_budget_refuses_delays_nobody():
-    api, answers = Api(FINE), [SharedLimitError("not there"), None, None]
+    api, responses = Api(FINE), [SharedLimitError("not there"), None, None]
 
     async def permit():
-        if (answer := answers.pop(0)) is not None:
-            raise answer
+        if (response := responses.pop(0)) is not None:
+            raise response
 
     transport = api.transport(permit=permit, requests_per_second=0.01)
     with pytest.raises(SharedLimitError):

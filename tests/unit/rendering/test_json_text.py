@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from prefect_extend_ai.rendering import pretty_json
 from prefect_extend_ai.rendering.inert import HIDDEN
-from prefect_extend_ai.rendering.json_text import LAID_OUT_LIMIT
+from prefect_extend_ai.rendering.json_text import INDENTED_LIMIT
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -19,7 +19,7 @@ values = st.recursive(
 
 
 def to_the_letter(text):
-    """The JSON with every number as it is written and every key in its place, repeated ones too."""
+    """The JSON with every number as text and every key in order, repeated ones too."""
     return json.loads(text, parse_float=str, parse_int=str, object_pairs_hook=lambda pairs: ("object", pairs))
 
 
@@ -70,8 +70,8 @@ def test_deep_nesting_neither_recurses_nor_multiplies_the_size():
     assert "".join(pretty_json(deep).split()) == deep
     wide = "[" * 900 + ",".join("1" * 40_000) + "]" * 900
     assert json.loads(pretty_json(wide)) == json.loads(wide)
-    assert len(pretty_json(deep)) <= LAID_OUT_LIMIT
-    assert len(pretty_json(wide)) <= LAID_OUT_LIMIT
+    assert len(pretty_json(deep)) <= INDENTED_LIMIT
+    assert len(pretty_json(wide)) <= INDENTED_LIMIT
 
 
 @given(st.text())

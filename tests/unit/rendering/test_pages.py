@@ -375,7 +375,7 @@ def test_a_record_says_what_happened_and_holds_the_object_whole():
         ["Outcome", "cancelled"],
         ["Status", "CANCELLED"],
         ["Failure reason", "none"],
-        ["Age at the last look", "3 h"],
+        ["Age at the last read", "3 h"],
         ["Processor", "cl_invoices"],
         ["Created", "2026-03-01 08:00:00 UTC"],
         ["Last change", "2026-03-01 09:00:00 UTC"],
@@ -407,7 +407,7 @@ def test_the_parts_of_a_large_object_joined_are_the_object(text):
 
 def test_a_record_in_parts_says_where_they_are_and_has_no_object():
     page = record_page(run_of(), cancellation(), [link("part", DASHBOARD), "somewhere"])
-    assert "in 2, in this order: each holds a JSON string" in page
+    assert "in 2, in this order. Each holds a JSON string" in page
     assert links(page) == [DASHBOARD, DASHBOARD]
     assert blocks(page, "fence") == []
 
@@ -708,7 +708,7 @@ def test_ages_are_said_as_a_person_says_them(minutes, said):
 
 def test_a_report_tells_of_clocks_that_differ_and_whose_is_wrong():
     page = page_of(report_of([], clock_difference_seconds=7300.0, clock_suspect="extend"))
-    assert "⚠️ Extend's clock is 2 hours ahead of the one here. Extend's is likely the wrong one" in page
+    assert "⚠️ Extend's clock is 2 hours ahead of the local one. Extend's is likely the wrong one" in page
     assert "clock" not in page_of(report_of([]))
 
 
@@ -716,7 +716,7 @@ def test_a_report_names_runs_that_look_held_as_text():
     hostile = ["clr_1|`x`", "<b>", "[a](http://evil.example)", "clr_4"]
     page = page_of(report_of([], looks_held=hostile))
     said = text_of(inline(page))
-    assert "4 stale runs have metadata that looks like a hold, but not the hold key that this sweep goes by" in said
+    assert "4 stale runs have metadata that looks like a hold, but not under the hold key of this sweep" in said
     assert "clr_1|`x`, <b>, [a](http://evil.example), ...)" in said
     assert not [link for link in links(page) if "evil" in link]
     assert html(page) == []

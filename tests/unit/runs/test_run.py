@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_extend_ai.errors import ExtendOddAnswerError
+from prefect_extend_ai.errors import ExtendUnexpectedResponseError
 from prefect_extend_ai.runs import PROCESSING, Run, RunKind, parse_timestamp
 
 JSON = st.recursive(
@@ -76,8 +76,8 @@ def test_nothing_of_the_document_is_in_the_repr():
     "text",
     ["", "<html>", "[]", "null", "3", '"clr_1"', "{}", '{"id": 7}', '{"id": ""}', '{"id": null}', "[" * 200_000],
 )
-def test_what_is_no_run_object_is_an_odd_answer(text):
-    with pytest.raises(ExtendOddAnswerError):
+def test_what_is_no_run_object_is_an_unexpected_response(text):
+    with pytest.raises(ExtendUnexpectedResponseError):
         Run.from_text("classify", text)
 
 
@@ -89,7 +89,7 @@ def test_an_object_of_another_known_kind_is_not_believed(kind, other):
         assert Run.from_item(kind, sent).is_terminal
         return
     for read in (lambda: Run.from_item(kind, sent), lambda: Run.from_text(kind, json.dumps(sent))):
-        with pytest.raises(ExtendOddAnswerError, match=f"{other.object_name}, not a"):
+        with pytest.raises(ExtendUnexpectedResponseError, match=f"{other.object_name}, not "):
             read()
 
 
@@ -100,8 +100,8 @@ def test_an_unknown_or_missing_object_name_is_tolerated(name):
 
 
 @pytest.mark.parametrize("item", [None, 3, "clr_1", [], {}, {"id": ["clr_1"]}])
-def test_an_item_of_a_listing_that_is_no_run_object_is_an_odd_answer(item):
-    with pytest.raises(ExtendOddAnswerError):
+def test_a_listed_item_that_is_not_a_run_is_unexpected(item):
+    with pytest.raises(ExtendUnexpectedResponseError):
         Run.from_item("classify", item)
 
 

@@ -17,15 +17,15 @@ from prefect_extend_ai.client import ExtendClient, Page
 from prefect_extend_ai.client.transport import Transport
 from prefect_extend_ai.errors import (
     ExtendAuthError,
-    ExtendCachedAnswerError,
+    ExtendCachedResponseError,
     ExtendNotFoundError,
     ExtendNotSentError,
-    ExtendOddAnswerError,
     ExtendPermissionError,
     ExtendRateLimitError,
     ExtendRefusedError,
     ExtendServerError,
     ExtendTransportError,
+    ExtendUnexpectedResponseError,
     ExtendUsageBlockedError,
     SharedLimitError,
 )
@@ -144,8 +144,8 @@ TOUCHED = a_run(updated=NOW.isoformat())
 LOST = [
     ExtendTransportError("reset"),
     ExtendServerError("bad gateway", status=502, request_id="req_5"),
-    ExtendOddAnswerError("redirects", status=302),
-    ExtendOddAnswerError("not JSON", status=200),
+    ExtendUnexpectedResponseError("redirects", status=302),
+    ExtendUnexpectedResponseError("not JSON", status=200),
 ]
 REFUSALS = [ExtendRefusedError("no", status=status) for status in (400, 409, 422)]
 MISSING = ExtendNotFoundError("no such run", status=404)
@@ -450,7 +450,7 @@ async def test_three_checks_in_a_row_that_are_too_old_are_an_error(meanwhile):
 
 
 async def test_what_a_cache_kept_is_no_check():
-    cached = ExtendCachedAnswerError("from a cache on the way, 3000 s old", status=200)
+    cached = ExtendCachedResponseError("from a cache on the way, 3000 s old", status=200)
     settled = await cancel(Api([cached, cached, P], [C]))
     assert settled.cancellation.outcome is Outcome.CANCELLED
     settled = await cancel(Api([cached], [C]))
@@ -459,7 +459,7 @@ async def test_what_a_cache_kept_is_no_check():
 
 
 async def test_what_a_cache_kept_confirms_nothing():
-    cached = ExtendCachedAnswerError("from a cache on the way, 3000 s old", status=200)
+    cached = ExtendCachedResponseError("from a cache on the way, 3000 s old", status=200)
     settled = await cancel(Api([P, cached, C], [P]))
     assert settled.cancellation.outcome is Outcome.CANCELLED
     settled = await cancel(Api([P, cached], [P]))

@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 
 from prefect_extend_ai.client import Page
 from prefect_extend_ai.client.clocks import ClockDifference
-from prefect_extend_ai.errors import ExtendInputError, ExtendNotFoundError, ExtendOddAnswerError, ExtendRefusedError
+from prefect_extend_ai.errors import (
+    ExtendInputError,
+    ExtendNotFoundError,
+    ExtendRefusedError,
+    ExtendUnexpectedResponseError,
+)
 from prefect_extend_ai.runs import Run, RunKind
 from prefect_extend_ai.sweep.report import Outcome
 from prefect_extend_ai.sweep.scan import Target, guarded_survey, take_survey
@@ -221,14 +226,14 @@ async def test_an_ignored_status_filter_selects_nothing_else():
 
 
 async def test_a_listing_without_the_apis_clock_cancels_nothing():
-    with pytest.raises(ExtendOddAnswerError, match="Date header"):
+    with pytest.raises(ExtendUnexpectedResponseError, match="Date header"):
         await survey_of(Listings([item("clr_a", 100)], read_at=None))
 
 
 async def test_a_listing_without_an_end_is_given_up(monkeypatch):
     monkeypatch.setattr("prefect_extend_ai.sweep.pages.MOST_PAGES", 5)
     listings = Listings([item(f"clr_{n}", 100) for n in range(50)], size=5)
-    with pytest.raises(ExtendOddAnswerError, match="no end"):
+    with pytest.raises(ExtendUnexpectedResponseError, match="no end"):
         await survey_of(listings)
     assert listings.pages_read == 6
 
