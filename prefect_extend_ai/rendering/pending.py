@@ -9,7 +9,7 @@ from prefect_extend_ai.rendering.inert import escape, fence, visible
 from prefect_extend_ai.rendering.words import age, instant, plain, table
 from prefect_extend_ai.sweep.report import Cancellation, Outcome, PendingCancel, SweepReport
 
-__all__ = ["FOR_THE_VENDOR", "pending_section", "pending_steps", "vendor_note"]
+__all__ = ["FOR_SUPPORT", "pending_section", "pending_steps", "support_message"]
 
 ROWS = 50
 """Most pending runs in the section, and most runs in a message to support."""
@@ -49,15 +49,15 @@ def pending_steps(report: SweepReport) -> list[str]:
     steps = []
     if lasting := len(news) - aside:
         steps.append(
-            f"- **still pending**: {_runs(lasting)} of earlier sweeps. Send the note below to Extend's support."
+            f"- **still pending**: {_runs(lasting)} of earlier sweeps. Send the message below to Extend's support."
         )
     if aside:
-        how = "Sweeps ask for them no more: send the note below, and name them in *cancel-runs* to ask again"
+        how = "Sweeps ask for them no more: send the message below, and name them in *cancel-runs* to ask again"
         steps.append(f"- **set aside**: {_runs(aside)} pending for 24 hours. {how}.")
     return steps
 
 
-def vendor_note(
+def support_message(
     report: SweepReport, cancellations: Sequence[Cancellation] = (), pending: Sequence[PendingCancel] = ()
 ) -> str:
     """A message to Extend's support, to be copied: the runs that did not end, with their request ids."""

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from prefect_extend_ai.client.clocks import clock_words
 from prefect_extend_ai.rendering.inert import address, escape, link, unmarked
-from prefect_extend_ai.rendering.pending import FOR_THE_VENDOR, pending_section, pending_steps, vendor_note
+from prefect_extend_ai.rendering.pending import FOR_SUPPORT, pending_section, pending_steps, support_message
 from prefect_extend_ai.rendering.picture import draw_picture
 from prefect_extend_ai.rendering.words import age, instant, plain, table
 from prefect_extend_ai.sweep.report import Cancellation, Outcome, SweepReport

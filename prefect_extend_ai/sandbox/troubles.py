@@ -110,7 +110,7 @@ class Trouble:
         """The value of a fault that takes seconds."""
         return float(self.value)
 
-    def fits(self, where: str, which: str) -> bool:
+    def matches(self, where: str, which: str) -> bool:
         """Whether it applies to such a request."""
         return self.where in ("any", where) and fnmatchcase(which, self.which)
 

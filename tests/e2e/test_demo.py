@@ -154,7 +154,8 @@ def test_a_demo_that_stays_serves_the_flows_with_the_saved_block(
             return prefect.get(f"/flow_runs/{clicked['id']}").json()
 
         shown.wait_for("end of the run", lambda: run()["state_type"] in ("COMPLETED", "FAILED", "CRASHED"))
-        assert run()["state"]["message"].startswith("Cancelled 1 of 1 stale classify run")
+        # Another run gets stuck every half a minute, so on a busy machine there may be several by now.
+        assert re.match(r"Cancelled (\d+) of \1 stale classify run", run()["state"]["message"])
         assert "sk_sandbox" not in json.dumps([run(), named])
 
     assert shown.interrupt() == 0

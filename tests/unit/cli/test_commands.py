@@ -67,7 +67,7 @@ async def test_a_clock_that_is_off_is_noticed():
     found = (await look(world))["Clock"]
     assert found.verdict is Verdict.WARN
     # The run changed nine minutes from now by the clock here.
-    assert found.text.startswith("Extend's clock is 10 minutes ahead of the one here. The clock here is likely")
+    assert found.text.startswith("Extend's clock is 10 minutes ahead of the local one. The local clock is likely")
 
 
 async def test_a_date_that_is_off_is_told_from_a_clock_here_that_is():

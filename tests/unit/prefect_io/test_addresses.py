@@ -9,7 +9,7 @@ import httpx
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from prefect_extend_ai.cli.check import look_at_prefect, run_check
+from prefect_extend_ai.cli.check import check_prefect, run_check
 from prefect_extend_ai.cli.local_prefect import free_port
 from prefect_extend_ai.errors import RecordError
 from prefect_extend_ai.prefect_io import ArtifactStore, record_url
@@ -52,9 +52,9 @@ async def test_check_shows_no_password(api_url, capsys, monkeypatch, tmp_path):
 
 
 async def test_prefect_out_of_reach_is_named_without_password(api_url):
-    found, _ = await look_at_prefect("extend")
-    assert without_password(api_url) in found[0].said
-    assert SECRET not in found[0].said
+    found, _ = await check_prefect("extend")
+    assert without_password(api_url) in found[0].text
+    assert SECRET not in found[0].text
 
 
 async def test_a_record_that_fails_names_no_password(api_url):

@@ -736,7 +736,7 @@ def pending(run_id="clr_9", **facts):
         ({"is_news": True}, "**still pending**: 1 run of earlier sweeps"),
         ({"is_news": True, "set_aside": True}, "**set aside**: 1 run pending for 24 hours"),
         ({"outcome": None, "attempts": None}, "its sweep was interrupted"),
-        ({"outcome": Outcome.CANCELLED}, "still to be recorded"),
+        ({"outcome": Outcome.CANCELLED}, "its final object is not recorded yet"),
     ],
 )
 def test_a_report_says_what_is_pending_and_what_to_do(facts, says):
