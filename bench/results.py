@@ -126,26 +126,26 @@ def page(results: Iterable[Result]) -> str:
 PREFACE = """\
 # Benchmarks
 
-Written by `make bench ARGS=--write`. The limit of a sweep should be Extend's rate limit and nothing of ours; here is
-how near it comes, with what people would write without it measured in the same rounds.
+Written by `make bench ARGS=--write`. The limit of a sweep should be Extend's rate limit, and not this package; these
+are the measurements, with other ways to do the same measured in the same rounds.
 """
 
 LEGEND = """\
-- A line is the median of its rounds, with the lowest and the highest in brackets. Everybody works in a fresh
-  process; its start and imports do not count. The look-alike of Extend and the Prefect server (SQLite) have
-  processes of their own, on the same machine.
-- *N/s*: the look-alike grants so many reads and so many cancels a second, and there are 15 seconds' worth of stale
-  runs. The ideal is runs / rate. What is measured is the whole flow: settle, list, check, cancel, confirm, record,
+- A line is the median of its rounds, with the lowest and the highest in brackets. Each runs in a fresh
+  process; its start and imports do not count. The look-alike of Extend and the Prefect server (SQLite) run in
+  separate processes on the same machine.
+- *N/s*: the look-alike allows N reads and N cancels a second, and there are stale runs for 15 seconds. The
+  ideal is runs / rate. The whole flow is measured: recover, list, check, cancel, confirm, record,
   report.
-- *no limit* and its peers: the ideal is *bare httpx*, a loop that does the same GET and POST with as many at once,
-  and records nothing. *SDK* is the same loop over the vendor's SDK, *SDK, one by one* what its page on cancelling
-  shows, *naive flow* a Prefect flow with a task and a keyed artifact for each run. Where runs differ in number, the
-  ideal is scaled.
+- *no limit* and its peers: the ideal is *bare httpx*, a loop of the same GET and POST with the same concurrency,
+  without records. *SDK* is the same loop with the vendor's SDK, *SDK, one by one* the example of its page on
+  cancelling, *naive flow* a Prefect flow with a task and a keyed artifact for each run. Where runs differ in number,
+  the ideal is scaled.
 - *nothing stale*: the ideal is an empty Prefect flow.
-- *100,000 in progress*: fifty of them are stale, and it costs as many requests as where there are only these fifty.
-- *CPU s* is the processor time of the measured process, the better measure of what is ours where the machine is
-  busy with other things.
-- *artifacts* are what a sweep leaves in Prefect: records, closed notes, the report and its table.
+- *100,000 in progress*: fifty of them are stale, and it needs as many requests as with only these fifty.
+- *CPU s* is the processor time of the measured process, the better measure where the machine is
+  busy.
+- *artifacts* are those that a sweep writes to Prefect: records, completed intents, the report and its table.
 """
 
 

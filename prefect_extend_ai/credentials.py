@@ -223,7 +223,7 @@ class _SharedLimit:
             async with get_client() as prefect:
                 limit = await prefect.read_global_concurrency_limit_by_name(self._name)
         except ObjectNotFound:
-            raise ConcurrencySlotAcquisitionError("there is no limit of this name") from None
+            raise ConcurrencySlotAcquisitionError("this limit does not exist") from None
         if not limit.active:
             raise ConcurrencySlotAcquisitionError("it is not active")
         self._known = True

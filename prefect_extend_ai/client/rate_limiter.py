@@ -127,7 +127,7 @@ class RateLimiter:
         """The API throttled a request of this epoch.
 
         No request leaves for `retry_after` seconds; where that is None, for a pause that grows from epoch to epoch.
-        The rate is halved once an epoch: a request that left before the last reduction is no evidence against the
+        The rate is halved once an epoch: a request that left before the last reduction says nothing about the
         present rate.
         """
         is_current = epoch == self._epoch

@@ -232,7 +232,7 @@ async def _collected(app: ASGIApp, scope: Scope, receive: Receive) -> Response:
 async def _drop(scope: Scope, receive: Receive) -> None:
     drop: Callable[[], Any] | None = scope.get("extensions", {}).get(DROP)
     if drop is None:
-        # In process there is no connection: raise what httpx would raise.
+        # In process, without a connection: raise what httpx would raise.
         raise httpx.ReadError("the sandbox dropped the connection")
     drop()
     await _gone(receive)

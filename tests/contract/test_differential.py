@@ -174,7 +174,7 @@ async def test_what_is_not_found_or_not_allowed_is_refused_alike(sdk, ours, worl
 async def test_an_id_stays_one_segment_of_the_path(sdk, ours, world):
     run_id = world.add(id="clr_A", age_minutes=90)
     for other in ("a/../clr_A?c", "clr_%41"):
-        # The SDK sends the id as it is, and so reads, or cancels, another run than the one that was named.
+        # The SDK sends the id unquoted, and so reads or cancels another run than the named one.
         assert (await sdk(CLASSIFY, "cancel" if "%" in other else "retrieve", other)).id == run_id
         asked = len(world.journal)
         with pytest.raises(ExtendInputError, match="is not a run id"):

@@ -62,7 +62,7 @@ READINGS = {
 }
 """Each switch that a sweep can notice, and what it is set to."""
 APART = {"file_name_case", "heeds_filters", "created_run_seconds", "no_workspace_status"}
-"""Switches that no sweep without a filter notices; they have tests of their own."""
+"""Switches without effect on a sweep without a filter; they have separate tests."""
 AROUND = {"rate": [None, 15], "max_total_minutes": [None, 240]}
 """What else is combined with them: the sandbox's rate limit, and a limit by creation."""
 
@@ -90,7 +90,7 @@ class Wire(httpx.AsyncBaseTransport):
                 self.violations.append(f"{run_id} is cancelled without an open note")
         response = await self.inner.handle_async_request(request)
         if request.method == "POST" and response.status_code == 429:
-            # Turned away at the door: the same request may knock again.
+            # Throttled: the same request may be sent again.
             self.posts[run_id] -= 1
             self.fresh[run_id] = True
         if request.method == "GET" and run_id:

@@ -40,7 +40,7 @@ def test_two_sweeps_in_two_processes_share_one_budget(make_limit, sweeping, stuc
 @pytest.mark.parametrize(
     ("name", "fields", "problem"),
     [
-        ("extend-missing", None, "there is no limit of this name"),
+        ("extend-missing", None, "this limit does not exist"),
         ("extend-inactive", {"active": False}, "it is not active"),
         ("extend-without-decay", {"slot_decay_per_second": 0}, "decay"),
     ],

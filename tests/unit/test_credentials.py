@@ -194,7 +194,7 @@ def test_the_block_survives_the_way_to_another_process():
 
 
 class AsksPrefect:
-    """Stands in for Prefect's `rate_limit`."""
+    """A double of Prefect's `rate_limit`."""
 
     def __init__(self, problem=None):
         self.asked = []
@@ -208,7 +208,7 @@ class AsksPrefect:
 
 @pytest.fixture
 def without_a_network(monkeypatch):
-    """Every request is answered 404 by nobody."""
+    """Every request gets a 404, without a network."""
     sent = []
 
     async def answer(self, request):
@@ -221,7 +221,7 @@ def without_a_network(monkeypatch):
 
 
 class Prefect:
-    """Stands in for Prefect's client, where every limit is active but one."""
+    """A double of Prefect's client, with one inactive limit."""
 
     async def __aenter__(self):
         return self

@@ -46,7 +46,7 @@ async def read(body, *codings, status=200):
 
 
 def a_bomb(unpacked, layers=1):
-    """So many bytes of nothing, packed that many times."""
+    """`unpacked` zero bytes, compressed `layers` times."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
     packed = b"".join(packer.compress(bytes(MB)) for _ in range(unpacked // MB)) + packer.flush()
     for _ in range(layers - 1):

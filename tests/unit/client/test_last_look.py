@@ -1,4 +1,4 @@
-"""The last look before a cancel comes after every wait, and right before its bytes: over real sockets."""
+"""The last check before a cancel comes after every wait and right before its bytes, over real sockets."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """A certificate of HOST, signed by itself: the server's side, and the file that makes clients trust it."""
+    """A self-signed certificate of HOST: the server's context, and the file that makes clients trust it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
     today = datetime.now(UTC)
@@ -190,7 +190,7 @@ async def test_the_last_look_is_right_before_the_bytes(keeps, proxied, monkeypat
         await reserved.send(look, 10)
     ((requests, connections),) = looked
     assert requests == ["GET"]
-    # A connection is made before it; in clear, the server may hear of it only later.
+    # The connection is made first; without TLS, the server may see it only later.
     assert connections == (1 if keeps else 2) or not proxied
     assert server.requests == ["GET", "POST"]
 

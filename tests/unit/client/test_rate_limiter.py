@@ -304,7 +304,7 @@ def in_virtual_time(doubles, per_second, story):
 
 
 async def all_at_once(limiter, clock, count):
-    """So many reserve their turns at the same time; when each began, and when it went."""
+    """Reserve turns concurrently; returns when each began and when it left."""
     times = []
 
     async def one():

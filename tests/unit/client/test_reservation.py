@@ -79,7 +79,7 @@ class Limited:
 
 
 async def sweep(api, runs, *, in_hand, skip=lambda _: None, **options):
-    """Cancel so many runs, so many in hand at once."""
+    """Cancel runs, with a limit on those in progress at once."""
     slots = asyncio.Semaphore(in_hand)
     async with api.client(**options) as client:
         return await asyncio.gather(

@@ -1,4 +1,4 @@
-"""Every response is read for what it says, whatever shape it comes in."""
+"""Error responses of every shape are read."""
 
 from __future__ import annotations
 

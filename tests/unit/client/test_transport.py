@@ -323,7 +323,7 @@ async def test_a_call_that_waits_too_long_for_its_turn_says_so_and_sends_nothing
 
 
 class Look:
-    """The last look before a write: lets so many leave."""
+    """The check right before a write: lets a number of them leave."""
 
     def __init__(self, most=99):
         self.most, self.left = most, 0

@@ -19,7 +19,7 @@ values = st.recursive(
 
 
 def to_the_letter(text):
-    """The JSON with every number as it is written and every key in its place, repeated ones too."""
+    """The JSON with every number as text and every key in order, repeated ones too."""
     return json.loads(text, parse_float=str, parse_int=str, object_pairs_hook=lambda pairs: ("object", pairs))
 
 
