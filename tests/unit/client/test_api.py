@@ -103,7 +103,7 @@ async def test_each_kind_is_cancelled_at_its_own_path(kind):
     ],
 )
 @pytest.mark.parametrize("method", ["get_run", "cancel_run"])
-async def test_a_response_that_is_not_the_run_asked_for_is_an_error_of_its_own(method, body, problem):
+async def test_another_object_than_the_requested_run_is_unexpected(method, body, problem):
     async with Api(body).client() as client:
         with pytest.raises(ExtendUnexpectedResponseError, match=problem) as caught:
             await getattr(client, method)("clr_1")
@@ -111,7 +111,7 @@ async def test_a_response_that_is_not_the_run_asked_for_is_an_error_of_its_own(m
     assert caught.value.body == body.decode()[:200]
 
 
-async def test_an_unexpected_response_that_repeats_the_key_is_shown_without_it():
+async def test_an_unexpected_response_is_shown_without_the_key():
     for page in (f"<p>you sent {KEY}", f"you sent {KEY}"):
         async with Api(page.encode()).client() as client:
             with pytest.raises(ExtendUnexpectedResponseError) as caught:
@@ -210,7 +210,9 @@ async def test_an_unexpected_prefix_is_warned_about_once_and_used(caplog):
 @pytest.mark.parametrize("kind", ["edit", "form_detection", "batch", "CLASSIFY", ""])
 async def test_a_kind_that_cannot_be_cancelled_is_one_clear_sentence(kind):
     async with Api().client() as client:
-        with pytest.raises(ExtendInputError, match="no kind of run that Extend can cancel: take one of classify, extr"):
+        with pytest.raises(
+            ExtendInputError, match="not a kind of run that Extend can cancel: use one of classify"
+        ):
             await client.cancel_run("clr_1", kind)
 
 

@@ -79,7 +79,7 @@ async def test_a_bomb_within_a_bomb_is_not_unpacked_at_all(codings):
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "deflate", "gzip, br", "compress", "x"])
-async def test_a_coding_that_was_not_requested_is_an_unexpected_response(coding):
+async def test_an_encoding_that_was_not_requested_is_unexpected(coding):
     with pytest.raises(ExtendUnexpectedResponseError, match="which was not requested"):
         await read(b"{}", coding)
 

@@ -121,7 +121,7 @@ async def test_a_wave_of_429s_halves_the_rate_once():
     assert limiter.per_second == full / 4
 
 
-async def test_a_late_response_of_an_old_epoch_can_lengthen_the_pause_but_not_shorten_it():
+async def test_an_old_epoch_lengthens_the_pause_and_never_shortens_it():
     time = Time()
     limiter = a_limiter(10, time)
     first, second = await limiter.acquire(), await limiter.acquire()
@@ -142,7 +142,7 @@ async def test_the_rate_never_falls_below_a_sixteenth():
     assert limiter.per_second == full / 16
 
 
-async def test_without_retry_after_the_pause_grows_from_wave_to_wave_and_starts_anew_after_a_success():
+async def test_without_retry_after_the_pause_grows_until_a_success():
     time = Time()
     limiter = a_limiter(1000, time)
     pauses = []
@@ -176,7 +176,7 @@ async def test_the_full_rate_is_back_after_a_known_number_of_successes(slow_down
         assert limiter.per_second == pytest.approx(full)
 
 
-async def test_up_to_what_the_api_granted_before_the_way_back_is_quick_and_beyond_it_is_slow():
+async def test_recovery_is_quick_up_to_the_proven_rate_then_slow():
     time = Time()
     limiter = a_limiter(10, time)
     full = limiter.per_second
@@ -272,7 +272,7 @@ async def test_giving_turns_back_shortens_no_pause_that_the_api_asked_for():
     assert time.now >= 1030
 
 
-async def test_whoever_must_not_be_late_gets_through_at_the_lowest_rate():
+async def test_a_deadline_is_met_at_the_lowest_rate():
     """After a ban the rate is a sixteenth: eight in line, each good for ten seconds, wait 13 for all of them."""
     time = Time()
     limiter = a_limiter(10, time)

@@ -162,7 +162,7 @@ def test_runs_that_are_spared_take_no_turn_of_others(runner):
     assert loop.time() < 11
 
 
-def test_responses_slower_than_a_check_is_good_for_cancel_nothing(runner):
+def test_responses_slower_than_a_check_is_valid_cancel_nothing(runner):
     api = Limited(runner.get_loop(), 10, lambda _: 12.0)
     settled = runner.run(sweep(api, 10, in_hand=10))
     assert {each.cancellation.outcome for each in settled} == {Outcome.ERROR}

@@ -112,7 +112,7 @@ def test_the_message_says_what_to_do(status, advice):
 @pytest.mark.parametrize(
     "response", [ApiResponse(401), ApiResponse(403), ApiResponse(400, '{"message": "Workspace ID missing"}')]
 )
-def test_a_key_that_may_need_a_workspace_is_told_so_only_where_none_was_named(response):
+def test_a_workspace_is_suggested_only_where_none_was_named(response):
     assert "needs a workspace id" in str(error_for(response, names_workspace=False))
     assert "needs a workspace id" not in str(error_for(response, names_workspace=True))
 
@@ -168,13 +168,13 @@ def test_retry_after_is_read_in_all_its_forms(value, seconds):
 
 
 @given(st.integers(0, 10**6))
-def test_a_retry_after_date_is_measured_by_the_responses_own_clock(seconds):
+def test_a_retry_after_date_is_measured_by_the_responses_date(seconds):
     answered_at = NOON - timedelta(days=400)  # this machine's clock is far off
     until = format_datetime(answered_at + timedelta(seconds=seconds), usegmt=True)
     assert retry_after(until, answered_at) == seconds
 
 
-def test_a_retry_after_date_without_a_date_header_is_measured_by_the_clock_here():
+def test_a_retry_after_date_falls_back_to_the_local_clock():
     until = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
     assert 90 < retry_after(until, None) <= 100
 

@@ -443,7 +443,7 @@ async def test_a_reserved_turn_that_is_not_used_delays_nobody():
     assert api.time.now < 1
 
 
-async def test_a_response_is_as_old_as_the_moment_when_its_request_left():
+async def test_a_response_is_as_old_as_its_request():
     api = Api(FINE)
 
     async def slow(request):
@@ -540,7 +540,7 @@ async def test_an_error_that_is_not_utf_8_is_that_error_all_the_same():
         await Api((401, {}, b"\xff\xfe")).transport().get("/p")
 
 
-async def test_a_body_that_cannot_be_unpacked_is_an_unexpected_response():
+async def test_a_body_that_cannot_be_decompressed_is_unexpected():
     api = Api((200, {"content-encoding": "gzip"}, httpx.ByteStream(b"this is no gzip")))
     with pytest.raises(ExtendUnexpectedResponseError, match="cannot be decompressed"):
         await api.transport().get("/p")

@@ -100,7 +100,7 @@ def test_an_unknown_or_missing_object_name_is_tolerated(name):
 
 
 @pytest.mark.parametrize("item", [None, 3, "clr_1", [], {}, {"id": ["clr_1"]}])
-def test_an_item_of_a_listing_that_is_no_run_object_is_an_unexpected_response(item):
+def test_a_listed_item_that_is_not_a_run_is_unexpected(item):
     with pytest.raises(ExtendUnexpectedResponseError):
         Run.from_item("classify", item)
 
