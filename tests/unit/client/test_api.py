@@ -210,9 +210,7 @@ async def test_an_unexpected_prefix_is_warned_about_once_and_used(caplog):
 @pytest.mark.parametrize("kind", ["edit", "form_detection", "batch", "CLASSIFY", ""])
 async def test_a_kind_that_cannot_be_cancelled_is_one_clear_sentence(kind):
     async with Api().client() as client:
-        with pytest.raises(
-            ExtendInputError, match="not a kind of run that Extend can cancel: use one of classify"
-        ):
+        with pytest.raises(ExtendInputError, match="not a kind of run that Extend can cancel: use one of classify"):
             await client.cancel_run("clr_1", kind)
 
 

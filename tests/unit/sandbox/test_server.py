@@ -52,7 +52,7 @@ def test_it_stops_while_somebody_waits_for_a_slow_answer():
         asker = threading.Thread(target=ask, args=(f"{running.url}/classify_runs",))
         asker.start()
         # The request is there once its trouble has been counted.
-        while not world.troubles._fitted:
+        while not world.troubles._matched:
             pass
     asker.join(timeout=10)
     assert not asker.is_alive()
