@@ -119,6 +119,7 @@ async def test_every_run_reads_the_same(sdk, ours, world, kind):
         assert facts(await ours.get_run(run_id, kind)) == facts(await sdk(kind, "retrieve", run_id))
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("asked", [*itertools.product([None, "PROCESSING", "FAILED"], ["asc", "desc"])])
 async def test_every_page_lists_the_same(sdk, ours, world, kind, asked):
     status, direction = asked
@@ -135,6 +136,7 @@ async def test_every_page_lists_the_same(sdk, ours, world, kind, asked):
     assert sum(len(page.runs) for page in pages) == (5 if status else 25)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("status", [*STATUSES, "NEEDS_REVIEW", "CANCELLING"])
 async def test_a_cancel_does_and_says_the_same_or_is_refused_alike(sdk, ours, world, kind, status):
     mine, theirs = world.add(kind, status, age_minutes=5), world.add(kind, status, age_minutes=5)
