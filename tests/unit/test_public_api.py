@@ -48,7 +48,7 @@ def test_the_list_has_names_of_every_sort():
         "metadata prefect_hold",
         "prefect_extend_ai.Outcome.FINISHED_FIRST = 'finished_first'",
         "prefect_extend_ai.StalePolicy.max_cancellations = 500",
-        "prefect_extend_ai.errors.ExtendAuthError(ExtendAPIError)",
+        "prefect_extend_ai.errors.ExtendAuthError(ExtendAccountError)",
         "state Refused",
         "state StillPending",
     } <= set(LIST.read_text().splitlines())
