@@ -18,7 +18,7 @@ async def cancel_runs(credentials: ExtendCredentials, run_ids: list[str], kind: 
     """Cancel these Extend runs, whatever their age, and record what became of each.
 
     Each is checked right before its cancel and confirmed after it. A run whose metadata has `prefect_hold` set to
-    something true is spared. An empty list cancels nothing.
+    something true is spared. An empty list is bad input, and a list of which Extend knows no run ends Failed too.
 
     Args:
         credentials: The saved Extend Credentials block to work with. A run form in which none is picked takes the

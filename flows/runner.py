@@ -32,6 +32,9 @@ FASTEST_PLAN = 100
 """Requests a second. Up to there events are emitted while requests wait for their turn. Beyond, nobody waits: Prefect
 is what limits a sweep, and gets the events last."""
 
+UNKNOWN = "Extend knows none of these runs: check ids, kind, workspace and environment (test or production)"
+"""What is wrong where somebody named runs and none of them is there."""
+
 T = TypeVar("T")
 
 
@@ -110,6 +113,8 @@ async def _run(sweep: Sweep, journal: PrefectJournal, report: SweepReport, *, ev
             "trouble": str(trouble) if trouble else report.trouble,
         }
     )
+    if sweep.selector.is_named and done.selected and done.counts[Outcome.NOT_FOUND] == done.selected:
+        done = done.model_copy(update={"trouble": done.trouble or UNKNOWN})
     say = get_run_logger().warning if done.needs_attention else get_run_logger().info
     say(done.headline)
     try:

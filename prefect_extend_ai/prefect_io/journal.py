@@ -23,7 +23,7 @@ from prefect_extend_ai.errors import RecordError
 from prefect_extend_ai.prefect_io.artifacts import ArtifactStore
 from prefect_extend_ai.prefect_io.flow_runs import FlowRuns
 from prefect_extend_ai.prefect_io.intents import age, read_pending, recently_recorded, write_completed, write_pending
-from prefect_extend_ai.prefect_io.liveness import HOST, sweep_is_alive, sweep_lock
+from prefect_extend_ai.prefect_io.liveness import sweep_host, sweep_is_alive, sweep_lock
 from prefect_extend_ai.prefect_io.records import find_records, write_record
 from prefect_extend_ai.prefect_io.resends import ask_again_soon, note_response, note_send
 from prefect_extend_ai.runs import Run, RunKind
@@ -117,7 +117,7 @@ class PrefectJournal:
             run_ids=list(run_ids),
             opened_at=now,
             until=now + self._lasts,
-            host=HOST,
+            host=sweep_host(),
             flow_run_id=self.flow_run_id,
             task_run_id=self.task_run_id,
             rule=self.rule,
@@ -231,7 +231,7 @@ class PrefectJournal:
         if owner == self._owner:
             # Of an earlier attempt of this very run, or of a task beside this one.
             return intent.id in _at_work
-        if intent.host in (None, HOST):
+        if intent.host in (None, sweep_host()):
             return sweep_is_alive(owner)
         # Of another machine only Prefect and the time tell.
         return datetime.now(UTC) < intent.lasts_until() and not await self.flow_runs.has_ended(intent.flow_run_id)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-__all__ = ["HOST", "sweep_is_alive", "sweep_lock"]
+__all__ = ["sweep_host", "sweep_is_alive", "sweep_lock"]
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +67,23 @@ def _lock_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"prefect-extend-ai-{owner}"
 
 
-HOST = f"{socket.gethostname()}:{_lock_folder()}"
-"""Where a sweep's sign of life is: sweeps that say the same see each other's."""
+@functools.cache
+def sweep_host() -> str:
+    """Where a sweep's sign of life is: sweeps that say the same see each other's.
+
+    Two containers may have one host name and one path, and folders of their own: hence a mark in the folder itself.
+    """
+    folder = _lock_folder()
+    mark = folder / "host"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError), mark.open("x") as new:
+            new.write(uuid4().hex)
+        found = mark.read_text()
+    except OSError:
+        logger.debug("No mark in %s", folder, exc_info=True)
+        found = ""
+    return f"{socket.gethostname()}:{folder}:{found}"
 
 
 def _lock_path(sweep_id: UUID | None) -> Path:

@@ -1,11 +1,12 @@
 """Runs of Extend: kinds, statuses, the JSON from the API, and when it was read."""
 
-from prefect_extend_ai.runs.kinds import CANCELLED, FAILED, PROCESSED, PROCESSING, KindName, RunKind
+from prefect_extend_ai.runs.kinds import CANCELLED, CANCELLING, FAILED, PROCESSED, PROCESSING, KindName, RunKind
 from prefect_extend_ai.runs.moments import FRESH, Moment
 from prefect_extend_ai.runs.run import LONGEST_ID, Run, check_run_id, parse_timestamp
 
 __all__ = [
     "CANCELLED",
+    "CANCELLING",
     "FAILED",
     "FRESH",
     "LONGEST_ID",

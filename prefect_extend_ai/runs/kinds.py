@@ -10,10 +10,11 @@ from pydantic import BeforeValidator
 
 from prefect_extend_ai.errors import ExtendInputError
 
-__all__ = ["CANCELLED", "FAILED", "PROCESSED", "PROCESSING", "KindName", "RunKind"]
+__all__ = ["CANCELLED", "CANCELLING", "FAILED", "PROCESSED", "PROCESSING", "KindName", "RunKind"]
 
 PROCESSING = "PROCESSING"
 CANCELLED = "CANCELLED"
+CANCELLING = "CANCELLING"
 FAILED = "FAILED"
 PROCESSED = "PROCESSED"
 
@@ -107,7 +108,7 @@ class _Row:
     cancellable: frozenset[str] = frozenset({PROCESSING})
     terminal: frozenset[str] = frozenset({PROCESSED, FAILED, CANCELLED})
     worked: tuple[str, ...] = (PROCESSED,)
-    stopped: tuple[str, ...] = (CANCELLED, FAILED)
+    stopped: tuple[str, ...] = (CANCELLED, FAILED, CANCELLING)
     sortable: bool = True
     filters: frozenset[str] = frozenset({"source", "batch_id", "file_name_contains"})
     dated: bool = True
@@ -127,7 +128,7 @@ _ROWS = {
         terminal=frozenset({PROCESSED, FAILED, CANCELLED, "REJECTED"}),
         worked=(PROCESSED, "NEEDS_REVIEW"),
         # FAILED is missing: a listed item has no failure reason, so an aborted run cannot be recognised.
-        stopped=(CANCELLED, "CANCELLING"),
+        stopped=(CANCELLED, CANCELLING),
         filters=frozenset({"batch_id", "file_name_contains"}),
         dated=False,
     ),

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 __all__ = ["FRESH", "Moment"]
 
-FRESH = 10.0
-"""Seconds that a check is valid: from the moment its request left to the moment the bytes of the cancel leave."""
+FRESH = 9.5
+"""Seconds that a check is valid: from the moment its request left to the moment the bytes of the cancel leave.
+Ten are promised; half a second is for the way to the server."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from prefect_extend_ai.runs import PROCESSED, PROCESSING, RunKind
+from prefect_extend_ai.runs import CANCELLING, PROCESSED, PROCESSING, RunKind
 from prefect_extend_ai.sandbox.behaviour import Behaviour
 from prefect_extend_ai.sandbox.faults import Fault, fault_response
 from prefect_extend_ai.sandbox.gateway import Gateway, call_of
@@ -101,6 +101,7 @@ def _query(kind: RunKind, workspace: str, asked: dict[str, str], behaviour: Beha
     """The query of a listing request. Raises Fault 400 for an invalid value; an unknown parameter is ignored."""
     status = asked.get("status")
     statuses = kind.terminal | {"PENDING", PROCESSING} | (_WORKFLOW_STATUSES if kind is RunKind.WORKFLOW else set())
+    statuses |= {CANCELLING} if behaviour.cancel == "cancelling" else set()
     size = asked.get("maxPageSize", "10")
     sort_by: SortBy = "updatedAt"
     descending = True

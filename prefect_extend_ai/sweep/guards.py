@@ -5,13 +5,17 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from prefect_extend_ai.client.clocks import CLOCK_GRAIN
-from prefect_extend_ai.runs import CANCELLED, Run
+from prefect_extend_ai.runs import CANCELLED, CANCELLING, Run
 from prefect_extend_ai.sweep.policy import OUTAGE_FROM, StalePolicy
 
 __all__ = ["is_sign_of_life", "is_suspicious", "outage_words", "too_many", "was_cancelled_lately", "window_of"]
 
 LEAST_WINDOW = timedelta(hours=4)
 """For so long a cancelled run counts towards an outage, whatever the limit."""
+
+BEYOND_LIMIT = timedelta(hours=2)
+"""How much longer than the limit it counts at least: where a cancel does not move `updatedAt`, a run that is cancelled
+for being stale is as old as the limit from the first moment on."""
 
 
 def too_many(stale: int, policy: StalePolicy) -> str | None:
@@ -31,7 +35,7 @@ def is_suspicious(stale: int, cancelled: int) -> bool:
 
 def window_of(limit: timedelta) -> timedelta:
     """For how long a cancelled run counts: what a sweep cancels must not make the next one blind."""
-    return max(limit, LEAST_WINDOW)
+    return max(limit + BEYOND_LIMIT, LEAST_WINDOW)
 
 
 def was_cancelled_lately(run: Run, now: datetime, limit: timedelta) -> bool:
@@ -42,7 +46,7 @@ def was_cancelled_lately(run: Run, now: datetime, limit: timedelta) -> bool:
         now: Extend's own clock.
         limit: after which a run is stale.
     """
-    stopped = run.status in (CANCELLED, "CANCELLING") or run.was_aborted
+    stopped = run.status in (CANCELLED, CANCELLING) or run.was_aborted
     return stopped and _is_within(run.updated_at, now, window_of(limit))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from prefect_extend_ai.client import ExtendClient
-from prefect_extend_ai.errors import ExtendError, ExtendNotFoundError, ExtendPermissionError
+from prefect_extend_ai.errors import ExtendError, ExtendNotFoundError, ExtendPermissionError, ExtendServerError
 from prefect_extend_ai.runs import Run
 from prefect_extend_ai.sweep.cancelling import ACCOUNT_ERRORS, Settled
 from prefect_extend_ai.sweep.journal import CancelIntent, Journal
@@ -23,8 +23,11 @@ __all__ = ["OpenRuns"]
 
 logger = logging.getLogger(__name__)
 
-PROBES = 3
-"""How many runs of another scope's intent are tried before it is taken to be another account's."""
+PROBES = 10
+"""How many runs of another scope's intent are tried, from all over it, before it is taken to be another account's."""
+
+GOLDEN = (5**0.5 - 1) / 2
+"""Multiples of the golden ratio, without their whole part, are evenly spread and in no rhythm."""
 
 MISSING_PATIENCE = timedelta(days=30)
 """For how long a run that is not found keeps its intent open: without a workspace in the credentials, an intent may be
@@ -57,11 +60,11 @@ class OpenRuns:
 
     async def are_ours(self, run_ids: Sequence[str]) -> bool:
         """Whether this account can read an intent that was logged under another address or workspace."""
-        for run_id in run_ids[:PROBES]:
+        for run_id in _spread(run_ids):
             try:
                 await self._get(run_id)
-            except (ExtendNotFoundError, ExtendPermissionError):
-                continue
+            except (ExtendNotFoundError, ExtendPermissionError, ExtendServerError):
+                continue  # it was deleted, or cannot be read for a reason of its own
             except (ExtendError, GivenUp):
                 return False
             return True
@@ -103,3 +106,8 @@ class OpenRuns:
         """Raise the error that concerns the whole account, where one has stopped the sweep."""
         if isinstance(self.stop.error, ACCOUNT_ERRORS):
             raise self.stop.error
+
+
+def _spread(run_ids: Sequence[str]) -> list[str]:
+    """Some of these runs, from all over the list and at uneven distances."""
+    return [run_ids[place] for place in sorted({int(number * GOLDEN % 1 * len(run_ids)) for number in range(PROBES)})]

@@ -127,7 +127,9 @@ class NamedRuns:
     limit_minutes: int | None = field(default=None, init=False)
 
     def validate(self) -> None:
-        """Raise ExtendInputError for an id that is none."""
+        """Raise ExtendInputError where there are no ids, or one that is not a run's."""
+        if not self.run_ids:
+            raise ExtendInputError("no run ids were given: name the runs to cancel")
         for run_id in self.run_ids:
             if "," in run_id:
                 raise ExtendInputError(f"{run_id[:60]!r} is more than one id: give each as an item of its own")

@@ -167,3 +167,11 @@ async def test_runs_named_again_are_asked_though_they_are_pending(prefect_server
         report = await cancel_runs(credentials, [run_id])
         assert report.counts == {Outcome.CANCELLED: 1}
         assert artifacts.open_intents(sandbox.url) == []
+
+
+@pytest.mark.parametrize(("run_ids", "why"), [([], "no run ids were given"), (["clr_nobody"], "Extend knows none")])
+async def test_naming_no_run_that_is_there_ends_failed(prefect_server, stuck, run_ids, why):
+    with serve(stuck(1)) as sandbox:
+        credentials = ExtendCredentials(api_key="sk_sandbox", base_url=sandbox.url, requests_per_second=100)
+        with pytest.raises(SweepFailed, match=why):
+            await cancel_runs(credentials, run_ids)

@@ -473,7 +473,7 @@ async def test_what_a_cache_had_kept_for_long_is_not_a_response(age, status):
     assert KEY not in f"{caught.value} {vars(caught.value)}"
 
 
-@pytest.mark.parametrize("age", ["", "0", "10", "-5", "soon"])
+@pytest.mark.parametrize("age", ["", "0", "9", "-5", "soon"])
 async def test_an_age_that_says_little_is_no_trouble(age):
     assert (await Api((200, {"age": age}, b"{}")).transport().get("/p")).status == 200
 

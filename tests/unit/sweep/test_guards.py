@@ -43,8 +43,8 @@ def test_twenty_in_all_are_suspicious_however_they_are_split(stale, cancelled):
     assert is_suspicious(stale, cancelled) == (stale + cancelled >= 20)
 
 
-@pytest.mark.parametrize(("minutes", "hours"), [(1, 4), (60, 4), (240, 4), (300, 5)])
-def test_a_cancel_counts_for_four_hours_or_the_limit(minutes, hours):
+@pytest.mark.parametrize(("minutes", "hours"), [(1, 4), (60, 4), (120, 4), (240, 6), (300, 7)])
+def test_a_cancel_counts_for_four_hours_or_beyond_the_limit(minutes, hours):
     assert window_of(timedelta(minutes=minutes)) == timedelta(hours=hours)
 
 

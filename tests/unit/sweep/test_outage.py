@@ -198,8 +198,8 @@ async def test_limits_by_processor_say_what_is_stale():
     [
         (0, 0, ["PROCESSING"]),
         (0, 40, ["PROCESSING"]),
-        (1, 0, ["PROCESSING", "CANCELLED", "FAILED"]),
-        (19, 0, ["PROCESSING", "CANCELLED", "FAILED"]),
+        (1, 0, ["PROCESSING", "CANCELLED", "FAILED", "CANCELLING"]),
+        (19, 0, ["PROCESSING", "CANCELLED", "FAILED", "CANCELLING"]),
         (19, 40, ["PROCESSING", "CANCELLED", "PROCESSED"]),
         (1, 400, ["PROCESSING", "CANCELLED", "PROCESSED"]),
         (20, 40, ["PROCESSING", "PROCESSED"]),
@@ -228,7 +228,7 @@ async def test_a_listing_in_no_order_is_read_a_bounded_way():
     for number in range(3000):
         account.add("CANCELLED", age_minutes=300 + number)
     assert (await account.look()).refusal is None
-    assert len(account.asked) == 1 + 10 + 1
+    assert len(account.asked) == 1 + 10 + 1 + 1
 
 
 @pytest.mark.parametrize("kind", ["classify", "parse"])
@@ -312,3 +312,22 @@ async def test_our_clock_far_behind_selects_nothing_and_says_so():
         survey = await guarded_survey(client, account.kind, 60, NO_POLICY)
     assert survey.stale == []
     assert survey.clocks.suspect == "ours"
+
+
+@pytest.mark.parametrize("kind", ["classify", "extract", "workflow"])
+async def test_cancels_that_hang_count_towards_an_outage(kind):
+    account = Account(kind, cancel="cancelling")
+    for _ in range(15):
+        account.add("CANCELLING", age_minutes=20)
+    for number in range(5):
+        account.add(age_minutes=90 + number)
+    assert "Extend seems to be down" in (await account.look()).refusal
+
+
+async def test_a_frozen_last_change_does_not_blind_the_guard():
+    account = Account()
+    for number in range(15):
+        account.add("CANCELLED", age_minutes=301 + number)
+    for number in range(5):
+        account.add(age_minutes=330 + number)
+    assert "Extend seems to be down" in (await account.look(limit=300)).refusal

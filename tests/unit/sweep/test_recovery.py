@@ -208,7 +208,7 @@ def test_an_intent_of_another_account_stays_and_is_counted(stage):
     assert (report.open_elsewhere.intents, report.open_elsewhere.runs) == (2, 6)
     assert len(on.prefect.intents) == 2
     read = on.extend.reads[on.journal.process.name]
-    assert set(read) == {"clr_0", "clr_theirs_0", "clr_theirs_1", "clr_theirs_2", "clr_theirs_7"}
+    assert set(read) == {"clr_0", *(f"clr_theirs_{n}" for n in (0, 1, 2, 3, 4, 7))}
 
 
 def test_a_sweep_reads_the_newest_200_open_runs_first(stage):
@@ -308,3 +308,12 @@ def test_a_recorded_run_keeps_no_parsed_document(stage):
     on.recover()
     on.run(on.sweep.cancel_batch([Target("clr_0")]))
     assert kept == [None, None]
+
+
+@pytest.mark.parametrize("deleted", [range(3), range(9), range(0, 40, 2)])
+def test_deleted_runs_of_another_spelling_hide_no_other(stage, deleted):
+    runs = [{"status": "CANCELLED", "gone": n in deleted} for n in range(40)]
+    on = stage(*runs)
+    on.leave_open(*(f"clr_{n}" for n in range(40)), scope={"workspace_id": "ws_1"})
+    assert len(on.recover()) == 40 - len(deleted)
+    assert on.sweep.open_elsewhere is None
