@@ -115,11 +115,12 @@ class Proxy:
             up_writer.close()
 
     async def quiet(self):
-        """Return when no request is on its way to the server, or its answer back."""
-        until = time.monotonic() + 60
-        while self.under_way:
+        """Return when no request was on its way to the server, or its answer back, for a while."""
+        until, since = time.monotonic() + 60, time.monotonic()
+        while time.monotonic() - since < 0.5:
             assert time.monotonic() < until, f"{self.under_way} requests are still under way"
             await asyncio.sleep(0.02)
+            since = time.monotonic() if self.under_way else since
 
     async def _pipe(self, reader, writer):
         with contextlib.suppress(OSError):

