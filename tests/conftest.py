@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
 import tempfile
-import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -32,6 +31,9 @@ settings.register_profile("prove", parent=settings.get_profile("default"), max_e
 settings.register_profile("fast", parent=settings.get_profile("default"), max_examples=25)
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "default")
 settings.load_profile(PROFILE)
+
+
+pytest.register_assert_rewrite("support")
 
 
 def pytest_configure() -> None:
@@ -132,21 +134,13 @@ def prefect_server() -> Iterator[LocalPrefect]:
         yield server
 
 
-@pytest.fixture(scope="session")
-def patient() -> type[httpx.HTTPTransport]:
-    """A transport that asks Prefect again where SQLite was busy (503), as Prefect's own client does."""
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    """Runs what a test is about in virtual time."""
+    from support.virtual_time import VirtualLoop
 
-    class Patient(httpx.HTTPTransport):
-        def handle_request(self, request: httpx.Request) -> httpx.Response:
-            for pause in (0.2, 0.5, 1, 2, 4):
-                response = super().handle_request(request)
-                if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                    return response
-                response.close()
-                time.sleep(pause)
-            return super().handle_request(request)
-
-    return Patient
+    with asyncio.Runner(loop_factory=VirtualLoop) as running:
+        yield running
 
 
 @pytest.fixture

@@ -32,6 +32,8 @@ from prefect_extend_ai.sweep.report import Outcome, SweepReport
 from prefect_extend_ai.sweep.scan import guarded_survey
 from prefect_extend_ai.sweep.staleness import StalePolicy
 from prefect_extend_ai.sweep.stop import Stop
+from support.journals import MemoryJournal, Prefect
+from support.processes import Process
 
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -103,7 +105,7 @@ class Wire(httpx.AsyncBaseTransport):
 class Stage:
     """A sandbox that follows one combination of readings, a sweep's client, and a journal that outlives it."""
 
-    def __init__(self, doubles, loop, kind, combination=None, **world):
+    def __init__(self, loop, kind, combination=None, **world):
         given = dict(combination or {})
         rate = given.pop("rate", None)
         total = given.pop("max_total_minutes", None)
@@ -112,10 +114,10 @@ class Stage:
         self.world = World(
             clock=self.now, behaviour=Behaviour(**given), requests_per_second=rate, sleep=asyncio.sleep, **world
         )
-        self.prefect = doubles.Prefect()
-        self.process = doubles.Process("sweep")
+        self.prefect = Prefect()
+        self.process = Process("sweep")
         scope = Scope(kind=self.kind, api_url="https://api.extend.ai")
-        self.journal = doubles.MemoryJournal(self.prefect, self.process, now=self.now, scope=scope)
+        self.journal = MemoryJournal(self.prefect, self.process, now=self.now, scope=scope)
         self.wire = Wire(self)
 
     def now(self):
@@ -223,36 +225,35 @@ def check(stage, runs, swept):
 
 @pytest.mark.sampled(7)
 @pytest.mark.parametrize("number", range(len(PAIRWISE)))
-def test_the_promises_hold_under_every_pair_of_readings(doubles, kind, number):
-    with asyncio.Runner(loop_factory=doubles.VirtualLoop) as runner:
-        stage = Stage(doubles, runner.get_loop(), kind, PAIRWISE[number])
-        world = stage.world
-        runs = populate(world, kind)
-        meant = {record.id for record in world.runs.values() if stage.is_stale(record)} - {runs.undated}
-        held = {runs.held} if kind is RunKind.WORKFLOW else set()  # its listing does not show metadata
-        first = runner.run(stage.sweep())
-        check(stage, runs, first)
-        assert {each.run_id for each in first.cancellations} == meant | held
-        assert (runs.touched in meant) == (stage.total is not None)
-        outcomes = {each.run_id: each.outcome for each in first.cancellations}
-        assert outcomes[runs.refused] is Outcome.REFUSED
-        assert outcomes[runs.foreign] is Outcome.ALREADY_CANCELLED
-        assert outcomes[runs.finished] is Outcome.FINISHED_FIRST
-        assert outcomes[runs.unknown] is Outcome.SPARED
-        expected = {"finishes": Outcome.FINISHED_FIRST, "never": Outcome.UNCONFIRMED}
-        plain = expected.get(world.behaviour.cancel, Outcome.CANCELLED)
-        assert {outcomes[run_id] for run_id in [*runs.stale, runs.renamed, runs.lost, runs.lost_after]} == {plain}
+def test_the_promises_hold_under_every_pair_of_readings(runner, kind, number):
+    stage = Stage(runner.get_loop(), kind, PAIRWISE[number])
+    world = stage.world
+    runs = populate(world, kind)
+    meant = {record.id for record in world.runs.values() if stage.is_stale(record)} - {runs.undated}
+    held = {runs.held} if kind is RunKind.WORKFLOW else set()  # its listing does not show metadata
+    first = runner.run(stage.sweep())
+    check(stage, runs, first)
+    assert {each.run_id for each in first.cancellations} == meant | held
+    assert (runs.touched in meant) == (stage.total is not None)
+    outcomes = {each.run_id: each.outcome for each in first.cancellations}
+    assert outcomes[runs.refused] is Outcome.REFUSED
+    assert outcomes[runs.foreign] is Outcome.ALREADY_CANCELLED
+    assert outcomes[runs.finished] is Outcome.FINISHED_FIRST
+    assert outcomes[runs.unknown] is Outcome.SPARED
+    expected = {"finishes": Outcome.FINISHED_FIRST, "never": Outcome.UNCONFIRMED}
+    plain = expected.get(world.behaviour.cancel, Outcome.CANCELLED)
+    assert {outcomes[run_id] for run_id in [*runs.stale, runs.renamed, runs.lost, runs.lost_after]} == {plain}
 
-        world.advance(minutes=2)
-        second = runner.run(stage.sweep())
-        check(stage, runs, second)
-        cancelled = [record for record in world.runs.values() if record.cancels and record.status in kind.terminal]
-        assert len(cancelled) >= len(runs.stale) * (plain is not Outcome.UNCONFIRMED)
-        for record in cancelled:
-            assert set(stage.prefect.texts(record.id)) == {world.text(record.id)}
-        pending = {run_id for open_ in stage.prefect.open_runs() for run_id in open_}
-        asked = {record.id for record in world.runs.values() if record.cancels} | {runs.refused}
-        assert pending == asked - {record.id for record in cancelled}
+    world.advance(minutes=2)
+    second = runner.run(stage.sweep())
+    check(stage, runs, second)
+    cancelled = [record for record in world.runs.values() if record.cancels and record.status in kind.terminal]
+    assert len(cancelled) >= len(runs.stale) * (plain is not Outcome.UNCONFIRMED)
+    for record in cancelled:
+        assert set(stage.prefect.texts(record.id)) == {world.text(record.id)}
+    pending = {run_id for open_ in stage.prefect.open_runs() for run_id in open_}
+    asked = {record.id for record in world.runs.values() if record.cancels} | {runs.refused}
+    assert pending == asked - {record.id for record in cancelled}
 
 
 def test_every_pair_of_readings_and_every_switch_is_tried():
@@ -273,15 +274,13 @@ def test_the_page_of_unknowns_names_every_switch_and_only_tests_that_there_are()
 
 
 @pytest.fixture
-def staged(doubles):
+def staged(runner):
     """Makes stages, and runs what is to be run on them."""
-    with asyncio.Runner(loop_factory=doubles.VirtualLoop) as runner:
-        yield SimpleNamespace(
-            on=lambda kind=RunKind.CLASSIFY, combination=None, **world: Stage(
-                doubles, runner.get_loop(), kind, combination, **world
-            ),
-            run=runner.run,
-        )
+
+    def on(kind=RunKind.CLASSIFY, combination=None, **world):
+        return Stage(runner.get_loop(), kind, combination, **world)
+
+    return SimpleNamespace(on=on, run=runner.run)
 
 
 def test_a_page_token_that_expires_too_soon_cancels_nothing(staged, kind):

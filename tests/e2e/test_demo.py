@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from support.patience import Patient
+
 COMMAND = [str(Path(sys.executable).with_name("prefect-extend-ai")), "demo"]
 TIMEOUT_SECONDS = 300
 """On a busy machine; a demo that ends early is noticed at once."""
@@ -138,12 +140,10 @@ def test_ctrl_c_in_the_middle_stops_everything(demo: Callable[..., Demo], tmp_pa
     assert nothing_is_left(shown, tmp_path)
 
 
-def test_a_demo_that_stays_serves_the_flows_with_the_saved_block(
-    demo: Callable[..., Demo], tmp_path: Path, patient: type[httpx.HTTPTransport]
-):
+def test_a_demo_that_stays_serves_the_flows_with_the_saved_block(demo: Callable[..., Demo], tmp_path: Path):
     shown = demo("--stay")
     shown.wait_for_words("Ctrl-C stops everything")
-    with httpx.Client(base_url=f"{shown.prefect}/api", transport=patient()) as prefect:
+    with httpx.Client(base_url=f"{shown.prefect}/api", transport=Patient()) as prefect:
         named = prefect.get("/deployments/name/cancel-stale-runs/demo").json()
         assert list(named["parameters"]["credentials"]) == ["$ref"]
         assert f"/deployments/deployment/{named['id']}" in shown.said

@@ -27,6 +27,10 @@ from prefect_extend_ai.sweep.report import Outcome
 from prefect_extend_ai.sweep.scan import guarded_survey
 from prefect_extend_ai.sweep.staleness import StalePolicy
 from prefect_extend_ai.sweep.stop import Stop
+from support.extend import TERMINAL, Client, Extend, Fake
+from support.journals import MemoryJournal, Prefect
+from support.processes import Killed, Process
+from support.virtual_time import VirtualLoop
 
 CONFIRM_SECONDS = 60
 LONGEST_READ = 30
@@ -88,21 +92,18 @@ ROUNDS = st.lists(st.lists(SWEEPS, min_size=1, max_size=2), min_size=1, max_size
 class Schedule:
     """Lives through one schedule and holds every sweep to the promises."""
 
-    def __init__(self, doubles, loop, runs, *, one_machine):
-        self.doubles = doubles
+    def __init__(self, loop, runs, *, one_machine):
         self.loop = loop
-        self.extend = doubles.Extend(
-            [doubles.Fake(f"clr_{n}", **facts) for n, facts in enumerate(deepcopy(runs))], loop
-        )
-        self.prefect = self.extend.prefect = doubles.Prefect(one_machine=one_machine)
+        self.extend = Extend([Fake(f"clr_{n}", **facts) for n, facts in enumerate(deepcopy(runs))], loop)
+        self.prefect = self.extend.prefect = Prefect(one_machine=one_machine)
         self.names = 0
 
     async def sweep(self, drawn):
         """One sweep, in a process of its own; its cancellations, or None where it died or could not go on."""
         self.names += 1
-        process = self.doubles.Process(f"sweep-{self.names}", drawn.die_at, random.Random(drawn.seed))
-        journal = self.doubles.MemoryJournal(self.prefect, process, drawn.fails, drawn.down_from, self.extend.now)
-        client = self.doubles.Client(self.extend, process)
+        process = Process(f"sweep-{self.names}", drawn.die_at, random.Random(drawn.seed))
+        journal = MemoryJournal(self.prefect, process, drawn.fails, drawn.down_from, self.extend.now)
+        client = Client(self.extend, process)
         stop = Stop(self.loop.time)
         stop.after(30 * 60, "out of time")
         if drawn.stop_after is not None:
@@ -124,7 +125,7 @@ class Schedule:
         self.prefect.alive.add(process.name)
         try:
             cancellations = await self._conduct(engine, client, drawn.batch)
-        except self.doubles.Killed:
+        except Killed:
             return None
         except RecordError:
             assert drawn.fails or drawn.down_from, "only a journal that fails may keep a sweep from going on"
@@ -149,7 +150,7 @@ class Schedule:
 
     def goes_on(self, run_id):
         run = self.extend.find(run_id)
-        return not run.gone and run.status not in self.doubles.TERMINAL
+        return not run.gone and run.status not in TERMINAL
 
     async def _conduct(self, engine, client, size):
         await engine.recover()
@@ -188,17 +189,17 @@ class Schedule:
                 assert run.status in ("PROCESSED", "FAILED"), told
                 assert not (aborted and name in run.acted), told
             case Outcome.SPARED:  # or refused, and no longer stale then
-                assert not posts or read not in self.doubles.TERMINAL, told
+                assert not posts or read not in TERMINAL, told
             case Outcome.DEFERRED:  # or turned away by the rate limit
                 assert name not in run.acted, told
             case Outcome.NOT_FOUND:
                 assert read == "404", told
             case Outcome.UNCONFIRMED:
                 assert posts, told
-                assert read not in self.doubles.TERMINAL, told
+                assert read not in TERMINAL, told
             case Outcome.REFUSED:
                 assert posts, told
-                assert read not in self.doubles.TERMINAL, told
+                assert read not in TERMINAL, told
             case Outcome.ERROR:
                 assert posts or name not in run.acted, told
             case _:
@@ -215,14 +216,11 @@ class Schedule:
             assert not lost, f"cancelled and lost: {[self.extend.runs[run_id] for run_id in lost]}"
         left = {run_id for note in self.prefect.intents.values() for run_id in note.run_ids}
         # Only what is gone, or never ends, stays open.
-        assert all(
-            self.extend.find(each) is None or self.extend.runs[each].status not in self.doubles.TERMINAL
-            for each in left
-        )
+        assert all(self.extend.find(each) is None or self.extend.runs[each].status not in TERMINAL for each in left)
 
     def is_ours_and_ended(self, run_id):
         run = self.extend.find(run_id)
-        return run is not None and bool(run.acted) and run.status in self.doubles.TERMINAL
+        return run is not None and bool(run.acted) and run.status in TERMINAL
 
     def check_records(self, *, once):
         for run_id, run in self.extend.runs.items():
@@ -233,9 +231,9 @@ class Schedule:
                 assert len(texts) <= 1, f"{run} is recorded {len(texts)} times"
 
 
-def live(doubles, runs, rounds, *, one_machine=True):
-    loop = doubles.VirtualLoop()
-    schedule = Schedule(doubles, loop, runs, one_machine=one_machine)
+def live(runs, rounds, *, one_machine=True):
+    loop = VirtualLoop()
+    schedule = Schedule(loop, runs, one_machine=one_machine)
 
     async def story():
         for sweeps in rounds:
@@ -257,18 +255,18 @@ FAST = settings(
 
 @FAST
 @given(st.lists(RUNS, min_size=1, max_size=12), ROUNDS, st.booleans())
-def test_nothing_healthy_is_cancelled_and_nothing_cancelled_is_lost(doubles, runs, rounds, one_machine):
-    live(doubles, runs, rounds, one_machine=one_machine)
+def test_nothing_healthy_is_cancelled_and_nothing_cancelled_is_lost(runs, rounds, one_machine):
+    live(runs, rounds, one_machine=one_machine)
 
 
 @FAST
 @given(st.lists(RUNS, min_size=1, max_size=4), SWEEPS, st.integers(1, 150))
-def test_killed_at_any_step_a_sweep_loses_nothing(doubles, runs, drawn, die_at):
-    live(doubles, runs, [[replace(drawn, die_at=die_at, stop_after=None, fails={}, down_from=None)]])
+def test_killed_at_any_step_a_sweep_loses_nothing(runs, drawn, die_at):
+    live(runs, [[replace(drawn, die_at=die_at, stop_after=None, fails={}, down_from=None)]])
 
 
-def test_a_quiet_schedule_really_cancels_and_records(doubles):
-    schedule = live(doubles, [{}, {}, {"held": True}, {"updated": -60.0}], [[Drawn()]])
+def test_a_quiet_schedule_really_cancels_and_records():
+    schedule = live([{}, {}, {"held": True}, {"updated": -60.0}], [[Drawn()]])
     # The young one grows stale while the undisturbed sweeps go on; the held one never is.
     statuses = Counter(run.status for run in schedule.extend.runs.values())
     assert statuses["CANCELLED"] >= 2
@@ -279,19 +277,19 @@ def test_a_quiet_schedule_really_cancels_and_records(doubles):
 
 @pytest.mark.parametrize("one_machine", [True, False])
 @pytest.mark.parametrize("seed", range(20))
-def test_two_sweeps_at_once_cancel_each_run_once(doubles, seed, one_machine):
+def test_two_sweeps_at_once_cancel_each_run_once(seed, one_machine):
     sweeps = [Drawn(seed=seed), Drawn(seed=seed + 100)]
-    schedule = live(doubles, [{} for _ in range(12)], [sweeps], one_machine=one_machine)
+    schedule = live([{} for _ in range(12)], [sweeps], one_machine=one_machine)
     assert all(len(run.acted) == 1 for run in schedule.extend.runs.values())
     assert all(len(schedule.prefect.texts(run_id)) == 1 for run_id in schedule.extend.runs)
 
 
 @pytest.mark.parametrize("fate", ["before", "after"])
-def test_a_journal_that_takes_no_intent_means_no_cancel(doubles, fate):
+def test_a_journal_that_takes_no_intent_means_no_cancel(fate):
     # The first call asks for open notes, every later one would write.
     drawn = Drawn(fails=dict.fromkeys(range(2, 50), fate))
-    loop = doubles.VirtualLoop()
-    schedule = Schedule(doubles, loop, [{} for _ in range(6)], one_machine=True)
+    loop = VirtualLoop()
+    schedule = Schedule(loop, [{} for _ in range(6)], one_machine=True)
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         cancellations = runner.run(schedule.sweep(drawn))
     assert [each.outcome for each in cancellations] == [Outcome.DEFERRED] * 6
@@ -299,9 +297,9 @@ def test_a_journal_that_takes_no_intent_means_no_cancel(doubles, fate):
     assert "could not be written down first" in cancellations[0].reason
 
 
-def test_a_run_that_never_takes_a_cancel_gets_a_handful_of_them(doubles):
-    loop = doubles.VirtualLoop()
-    schedule = Schedule(doubles, loop, [{"cancel_troubles": ["lost"] * 50}], one_machine=True)
+def test_a_run_that_never_takes_a_cancel_gets_a_handful_of_them():
+    loop = VirtualLoop()
+    schedule = Schedule(loop, [{"cancel_troubles": ["lost"] * 50}], one_machine=True)
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         (cancellation,) = runner.run(schedule.sweep(Drawn()))
     assert cancellation.outcome is Outcome.UNCONFIRMED

@@ -296,11 +296,10 @@ async def test_a_deadline_is_met_at_the_lowest_rate():
     assert time.now - started < 120
 
 
-def in_virtual_time(doubles, per_second, story):
+def in_virtual_time(runner, per_second, story):
     """Live through a story of a limiter, whose waiters wait side by side."""
-    with asyncio.Runner(loop_factory=doubles.VirtualLoop) as runner:
-        loop = runner.get_loop()
-        return runner.run(story(RateLimiter(per_second, clock=loop.time), loop.time))
+    loop = runner.get_loop()
+    return runner.run(story(RateLimiter(per_second, clock=loop.time), loop.time))
 
 
 async def all_at_once(limiter, clock, count):
@@ -318,8 +317,8 @@ async def all_at_once(limiter, clock, count):
     return times
 
 
-def test_a_reserved_turn_may_begin_a_second_before_it_comes(doubles):
-    times = in_virtual_time(doubles, 10, lambda limiter, clock: all_at_once(limiter, clock, 40))
+def test_a_reserved_turn_may_begin_a_second_before_it_comes(runner):
+    times = in_virtual_time(runner, 10, lambda limiter, clock: all_at_once(limiter, clock, 40))
     waited = [went - began for began, went in times]
     assert max(waited) <= LEAD + 1e-6
     assert waited[15:] == pytest.approx([LEAD] * 25, abs=0.11)
@@ -395,7 +394,7 @@ async def test_a_turn_that_comes_too_late_is_left_to_others():
     assert time.now == pytest.approx(1006, abs=0.1)
 
 
-def test_at_the_lowest_rate_nobody_begins_long_before_its_turn(doubles):
+def test_at_the_lowest_rate_nobody_begins_long_before_its_turn(runner):
     """After a ban the rate is a sixteenth: 1.6 s from turn to turn, and what was read for one must not grow old."""
 
     async def story(limiter, clock):
@@ -403,5 +402,5 @@ def test_at_the_lowest_rate_nobody_begins_long_before_its_turn(doubles):
             limiter.on_throttled(await limiter.acquire())
         return await all_at_once(limiter, clock, 20)
 
-    times = in_virtual_time(doubles, 10, story)
+    times = in_virtual_time(runner, 10, story)
     assert max(went - began for began, went in times) <= LEAD + 1e-6

@@ -66,13 +66,6 @@ class Listings:
 
 
 @pytest.fixture
-def runner(doubles):
-    """Runs in virtual time."""
-    with asyncio.Runner(loop_factory=doubles.VirtualLoop) as running:
-        yield running
-
-
-@pytest.fixture
 def witness(runner):
     """Makes a witness of such runs; `.of` is what it lists from."""
 
