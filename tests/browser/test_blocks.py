@@ -17,7 +17,7 @@ def name():
     return f"clicked-{uuid4().hex[:8]}"
 
 
-def test_a_block_made_in_the_ui_is_picked_in_the_run_form_and_sweeps(ui, stage, name):
+def test_a_block_made_in_the_ui_can_be_picked_and_sweeps(ui, stage, name):
     for minutes in (90, 200, 3000):
         stage.sandbox.world.add(age_minutes=minutes)
     stuck = stage.sandbox.world.stale()

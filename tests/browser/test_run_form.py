@@ -26,7 +26,7 @@ def test_every_parameter_says_what_it_means(ui):
         assert description.inner_text().endswith("."), name
 
 
-def test_the_policy_is_a_card_whose_every_rule_has_a_title_and_a_description(ui):
+def test_each_rule_of_the_policy_card_has_title_and_description(ui):
     from prefect_extend_ai import StalePolicy
 
     ui.open_form()

@@ -244,7 +244,7 @@ async def test_a_lost_connection_is_tried_again_where_that_is_safe(sdk, ours, wo
 
 
 @pytest.mark.parametrize("trouble", ["reset-after", "500-after", "html-after", "empty-after"])
-async def test_a_cancel_that_took_is_called_cancelled_though_its_answer_was_lost(sdk, ours, world, impatient, trouble):
+async def test_a_cancel_whose_response_was_lost_is_still_cancelled(sdk, ours, world, impatient, trouble):
     mine, theirs = world.add(age_minutes=90), world.add(age_minutes=90)
     world.troubles.add(f"cancel:{theirs}:{trouble}", f"cancel:{mine}:{trouble}")
     sdk.options = {"max_retries": 2}
@@ -320,7 +320,7 @@ def slow(served, clock, sleep):
 
 
 @pytest.mark.parametrize(("body", "theirs"), [("html", ApiError), ("empty", ApiError), ("list", TypeError)])
-async def test_a_success_that_is_no_run_is_an_error_of_its_own(sdk, ours, world, body, theirs):
+async def test_a_success_without_a_run_is_an_unexpected_response(sdk, ours, world, body, theirs):
     run_id = world.add()
     world.troubles.add(f"get:*:{body}@1-")
     with pytest.raises(theirs):
@@ -370,7 +370,7 @@ async def test_a_run_is_kept_to_the_letter(sdk, ours, world):
     assert ".50," not in theirs
 
 
-def test_the_table_of_differences_has_a_row_for_each_test_and_no_other():
+def test_the_table_of_differences_has_one_row_per_test():
     page = (Path(__file__).parents[2] / "README.md").read_text()
     rows = re.findall(r"\| `(test_\w+)` \|$", page, re.MULTILINE)
     tests = [name for name in globals() if name.startswith("test_")]

@@ -116,7 +116,7 @@ async def test_an_unknown_run_is_not_found(sdk, world, kind):
         assert missing.value.headers["x-extend-request-id"] == missing.value.body["requestId"]
 
 
-async def test_a_run_is_deleted_for_good(sdk, world, kind):
+async def test_a_deleted_run_is_gone(sdk, world, kind):
     run_id = world.add(kind, "PROCESSED")
     assert (await sdk(kind, "delete", run_id)).id == run_id
     with pytest.raises(NotFoundError):

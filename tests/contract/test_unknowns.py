@@ -225,7 +225,7 @@ def check(stage, runs, swept):
 
 @pytest.mark.sampled(7)
 @pytest.mark.parametrize("number", range(len(PAIRWISE)))
-def test_the_promises_hold_under_every_pair_of_readings(runner, kind, number):
+def test_the_promises_hold_under_every_pair_of_assumptions(runner, kind, number):
     stage = Stage(runner.get_loop(), kind, PAIRWISE[number])
     world = stage.world
     runs = populate(world, kind)
@@ -256,7 +256,7 @@ def test_the_promises_hold_under_every_pair_of_readings(runner, kind, number):
     assert pending == asked - {record.id for record in cancelled}
 
 
-def test_every_pair_of_readings_and_every_switch_is_tried():
+def test_every_pair_of_assumptions_and_every_switch_is_tried():
     assert READINGS.keys() | APART == Behaviour.model_fields.keys()
     for one, other in itertools.combinations(MATRIX, 2):
         tried = {(row[one], row[other]) for row in PAIRWISE}
@@ -266,7 +266,7 @@ def test_every_pair_of_readings_and_every_switch_is_tried():
         assert len(values) >= 2
 
 
-def test_the_page_of_unknowns_names_every_switch_and_only_tests_that_there_are():
+def test_the_page_of_unknowns_names_every_switch_and_real_tests():
     page = (Path(__file__).parents[2] / "docs" / "api-unknowns.md").read_text()
     named = set(re.findall(r"`([a-z_]+)(?:=[a-z_]+)?`", page))
     assert READINGS.keys() | APART - {"created_run_seconds"} <= named
@@ -293,7 +293,7 @@ def test_a_page_token_that_expires_too_soon_cancels_nothing(staged, kind):
 
 
 @pytest.mark.parametrize(("heeds_case", "found"), [(True, 1), (False, 2)])
-def test_a_filter_by_file_name_keeps_to_such_files_whether_or_not_it_heeds_case(staged, kind, heeds_case, found):
+def test_a_file_name_filter_keeps_to_such_files_in_any_case(staged, kind, heeds_case, found):
     stage = staged.on(kind, {"file_name_case": heeds_case})
     stage.policy = StalePolicy(file_name_contains="Odd")
     named = [stage.world.add(kind, age_minutes=90, file_name=name) for name in ("Odd one.pdf", "an odd one.pdf")]
@@ -341,7 +341,7 @@ def test_a_date_that_is_behind_makes_runs_younger_only(staged, kind):
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 422])
-def test_a_missing_workspace_is_called_by_its_name_whatever_the_answer(staged, status):
+def test_a_missing_workspace_is_named_whatever_the_response(staged, status):
     stage = staged.on(combination={"no_workspace_status": status}, keys={API_KEY: None})
     errors = (ExtendRefusedError, ExtendAuthError, ExtendPermissionError)
     with pytest.raises(errors, match="an organization's API key also needs a workspace id in the credentials"):
@@ -353,7 +353,7 @@ def test_a_missing_workspace_is_called_by_its_name_whatever_the_answer(staged, s
 
 
 @pytest.mark.parametrize("cancellable", [False, True])
-def test_a_pending_run_is_left_alone_by_a_sweep_whether_or_not_it_could_be_cancelled(staged, kind, cancellable):
+def test_a_pending_run_is_left_alone_even_if_cancellable(staged, kind, cancellable):
     stage = staged.on(kind, {"pending_cancellable": cancellable})
     run_id = stage.world.add(kind, "PENDING", age_minutes=600)
     assert staged.run(stage.sweep()).cancellations == []
@@ -361,14 +361,14 @@ def test_a_pending_run_is_left_alone_by_a_sweep_whether_or_not_it_could_be_cance
 
 
 @pytest.mark.parametrize("mode", get_args(CancelMode))
-def test_a_sweep_ends_soon_after_its_deadline_whatever_a_cancel_does(staged, mode):
+def test_a_sweep_ends_soon_after_its_deadline(staged, mode):
     stage = staged.on(combination={"cancel": mode, "cancel_seconds": 3000})
     stage.world.add(age_minutes=90)
     staged.run(stage.sweep())
     assert stage.loop.time() < 90
 
 
-def test_a_long_run_whose_last_change_moves_is_healthy_and_only_a_total_limit_takes_it(staged):
+def test_a_long_run_that_keeps_changing_needs_a_total_limit(staged):
     for total, taken in [(None, False), (180, True)]:
         stage = staged.on(combination={"heartbeat_seconds": 30, "max_total_minutes": total})
         run_id = stage.world.add(plan=[(86_400, "PROCESSED")])

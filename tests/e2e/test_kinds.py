@@ -61,7 +61,7 @@ def cancelled(world):
     return {run_id for run_id, run in world.runs.items() if run.cancels}
 
 
-async def test_a_sweep_cancels_exactly_its_stale_runs_and_records_them_whole(extend, account, artifacts, kind):
+async def test_a_sweep_cancels_and_records_exactly_its_stale_runs(extend, account, artifacts, kind):
     world = extend.world
     for each in RunKind:
         world.populate(runs=40, stuck=8, kind=each)
@@ -90,7 +90,7 @@ async def test_a_sweep_cancels_exactly_its_stale_runs_and_records_them_whole(ext
     assert all(run_id in page.replace("\\", "") for run_id in meant)
 
 
-async def test_runs_named_by_their_ids_are_cancelled_whatever_their_age(extend, account, artifacts, kind):
+async def test_runs_named_by_ids_are_cancelled_whatever_their_age(extend, account, artifacts, kind):
     world = extend.world
     young, old = world.add(kind, age_minutes=1), world.add(kind, age_minutes=500)
     ended, held = world.add(kind, "PROCESSED"), world.add(kind, age_minutes=500, metadata={"prefect_hold": True})
@@ -128,7 +128,7 @@ def odd(prefect_server):
         yield running
 
 
-async def test_a_report_tells_of_a_wrong_clock_and_of_what_looks_held(odd, artifacts):
+async def test_a_report_names_a_wrong_clock_and_what_looks_held(odd, artifacts):
     account = ExtendCredentials(api_key="sk_sandbox", base_url=odd.url, requests_per_second=200)
     young, old = odd.world.add(age_minutes=2), odd.world.add(age_minutes=90, metadata={"ops": {"hold": True}})
     spared = odd.world.add(age_minutes=90)
@@ -186,7 +186,7 @@ async def test_parse_runs_come_unsorted_so_every_page_is_read(extend, account):
 
 
 @pytest.mark.parametrize("sorted_kind", [kind for kind in RunKind if kind is not RunKind.PARSE])
-async def test_other_kinds_come_sorted_so_a_listing_ends_at_the_first_young_run(extend, account, sorted_kind):
+async def test_a_listing_of_other_kinds_ends_at_the_first_young_run(extend, account, sorted_kind):
     world = extend.world
     for number in range(250):
         world.add(sorted_kind, age_minutes=5 + number % 50)
@@ -197,7 +197,7 @@ async def test_other_kinds_come_sorted_so_a_listing_ends_at_the_first_young_run(
 
 
 @pytest.mark.parametrize("undated", ["parse", "workflow"])
-async def test_single_reads_without_times_are_checked_by_their_status_and_aged_by_the_listing(extend, account, undated):
+async def test_reads_without_times_take_their_age_from_the_listing(extend, account, undated):
     world = extend.world
     going, finishing = (world.add(undated, age_minutes=90) for _ in range(2))
     world.troubles.add(f"get:{finishing}:finish")
@@ -209,7 +209,7 @@ async def test_single_reads_without_times_are_checked_by_their_status_and_aged_b
     assert not world.cancels(finishing)
 
 
-async def test_a_verify_run_that_ends_right_before_its_cancel_is_not_called_cancelled(extend, account):
+async def test_a_verify_run_that_ends_before_its_cancel_finished_first(extend, account):
     world = extend.world
     run_id = world.add("verify", age_minutes=90)
     # The vendor answers a cancel of an ended verify run with 200 and the run as it is.
@@ -230,7 +230,7 @@ async def test_a_workflow_run_that_is_cancelling_is_waited_for(extend, account, 
 
 
 @pytest.mark.parametrize("status", ["PENDING", "CANCELLING", "NEEDS_REVIEW", "REJECTED"])
-async def test_a_sweep_leaves_every_other_status_of_a_workflow_run_alone(extend, account, status):
+async def test_a_sweep_leaves_other_statuses_of_a_workflow_alone(extend, account, status):
     world = extend.world
     world.add("workflow", status, age_minutes=900)
     turning = world.add("workflow", age_minutes=900)
@@ -240,7 +240,7 @@ async def test_a_sweep_leaves_every_other_status_of_a_workflow_run_alone(extend,
     assert not [entry for entry in world.journal if entry.operation == "cancel"]
 
 
-async def test_a_cancel_that_ends_in_a_review_is_unconfirmed_and_left_open(extend, account, artifacts):
+async def test_a_cancel_that_ends_in_review_is_unconfirmed(extend, account, artifacts):
     world = extend.world
     run_id = world.add("workflow", age_minutes=90)
     world.troubles.add(f"cancel:{run_id}:cancel=never", f"get:{run_id}:status=NEEDS_REVIEW@2-")
@@ -260,9 +260,7 @@ async def test_a_cancel_that_ends_in_a_review_is_unconfirmed_and_left_open(exten
         ("parse", {"minutes_by_processor": {"ex_1": 5}}, "parse runs have no processor"),
     ],
 )
-async def test_a_policy_that_a_kind_cannot_keep_is_refused_in_one_sentence_before_any_request(
-    extend, account, kind_name, policy, said
-):
+async def test_a_policy_that_a_kind_cannot_keep_is_refused_first(extend, account, kind_name, policy, said):
     extend.world.add(kind_name, age_minutes=90)
     for call in (
         cancel_stale_runs(account, kind=kind_name, policy=StalePolicy(**policy)),
@@ -275,7 +273,7 @@ async def test_a_policy_that_a_kind_cannot_keep_is_refused_in_one_sentence_befor
 
 
 @pytest.mark.parametrize("name", [*NOT_CANCELLABLE, "clasify"])
-async def test_a_kind_without_a_cancel_endpoint_gets_one_clear_sentence(extend, account, name):
+async def test_a_kind_without_cancel_endpoint_gets_a_clear_message(extend, account, name):
     for flow_call in (
         lambda: cancel_stale_runs(account, kind=name),
         lambda: cancel_runs(account, ["clr_1"], kind=name),

@@ -163,9 +163,7 @@ async def deploy(sandbox):
     return await deployment.aapply(), parameters["ws_acme"], soon
 
 
-async def test_sweeps_of_two_workspaces_and_two_of_the_same_on_two_workers_lose_nothing(
-    prefect_on_postgres, sandbox, tmp_path
-):
+async def test_sweeps_of_two_workspaces_on_two_workers_lose_nothing(prefect_on_postgres, sandbox, tmp_path):
     deployment_id, acme, soon = await deploy(sandbox)
     with contextlib.ExitStack() as workers, httpx.Client(base_url=prefect_on_postgres.api_url, timeout=60) as api:
         for name in ("one", "two"):

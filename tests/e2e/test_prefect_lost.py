@@ -23,9 +23,7 @@ def is_write(request):
 
 
 @pytest.mark.parametrize("status", [500, 403])
-def test_a_prefect_that_takes_no_note_means_no_cancel_and_the_flow_says_so(
-    prefect_server, proxied, sweeping, stuck, status
-):
+def test_a_prefect_that_takes_no_intent_means_no_cancel(prefect_server, proxied, sweeping, stuck, status):
     with serve(stuck(6)) as sandbox:
         prefect = proxied(prefect_server.api_url)
         prefect.before = lambda request: status if is_write(request) else None
@@ -36,7 +34,7 @@ def test_a_prefect_that_takes_no_note_means_no_cancel_and_the_flow_says_so(
         assert [entry for entry in sandbox.world.journal if entry.operation == "cancel"] == []
 
 
-def test_a_prefect_that_cannot_be_read_means_no_cancel_and_the_flow_says_so(prefect_server, proxied, sweeping, stuck):
+def test_a_prefect_that_cannot_be_read_means_no_cancel(prefect_server, proxied, sweeping, stuck):
     with serve(stuck(6)) as sandbox:
         prefect = proxied(prefect_server.api_url)
         prefect.before = lambda request: 503 if request.path == "/artifacts/filter" else None
@@ -90,7 +88,7 @@ def test_a_prefect_that_is_busy_is_asked_again_a_moment_later(prefect_server, pr
     assert all(len(times) >= 3 and times[2] - times[0] < 2 for times in asked.values())
 
 
-async def test_a_prefect_lost_in_the_middle_stops_the_cancelling_and_the_next_sweep_records_all_of_it_once(
+async def test_a_prefect_lost_midway_stops_cancels_and_loses_no_record(
     prefect_server, proxied, sweeping, artifacts, stuck
 ):
     writes = []
@@ -132,9 +130,7 @@ async def test_a_prefect_lost_in_the_middle_stops_the_cancelling_and_the_next_sw
         assert artifacts.open_intents(sandbox.url) == []
 
 
-async def test_a_report_that_cannot_be_written_is_told_of_after_what_went_wrong_before_and_in_the_sweeps_event(
-    prefect_server, stuck, monkeypatch
-):
+async def test_a_report_that_cannot_be_written_is_in_the_event_too(prefect_server, stuck, monkeypatch):
     told = []
 
     async def unwritten(*_):

@@ -51,7 +51,7 @@ def test_there_are_examples_and_each_is_run_by_a_test():
     assert names == {"classify", "sweep"}
 
 
-async def test_a_document_that_is_classified_in_time_is_told_by_its_type(extend, saved, example):
+async def test_a_document_classified_in_time_is_reported_by_its_type(extend, saved, example):
     classify = example("classify")
     assert isinstance(classify, Flow)
     found = await classify("https://example.com/in/letter.pdf", "cl_letters", give_up_after_seconds=20)
@@ -62,7 +62,7 @@ async def test_a_document_that_is_classified_in_time_is_told_by_its_type(extend,
 
 
 @pytest.mark.parametrize("extend", [None], indirect=True)
-async def test_a_document_that_takes_too_long_is_cancelled_and_recorded(extend, saved, example, artifacts):
+async def test_a_document_that_takes_too_long_is_cancelled(extend, saved, example, artifacts):
     with pytest.raises(RuntimeError, match=r"clr_\S+: cancelled, 1 cancel sent \(accepted\), status is CANCELLED"):
         await example("classify")("https://example.com/in/letter.pdf", "cl_letters", give_up_after_seconds=1)
     (run,) = extend.world.runs.values()

@@ -93,7 +93,7 @@ async def test_a_record_that_is_blocked_stops_no_other(prefect_server, proxied, 
 
 
 @pytest.mark.parametrize("lost", ["record", "intent"])
-async def test_an_answer_that_is_lost_doubles_nothing(prefect_server, proxied, sweeping, kept, lost):
+async def test_a_lost_response_duplicates_nothing(prefect_server, proxied, sweeping, kept, lost):
     (artifacts, stuck) = kept
     world = stuck(3)
     gone = []
@@ -136,7 +136,7 @@ async def test_an_intent_is_gone_although_deletes_are_refused_a_while(prefect_se
         assert artifacts.open_intents(sandbox.url) == []
 
 
-async def test_a_retried_flow_tells_its_own_cancels_as_its_own(prefect_server, stuck, artifacts):
+async def test_a_retried_flow_reports_its_own_cancels_as_its_own(prefect_server, stuck, artifacts):
     world = stuck(2)
     first, second = world.stale()
     world.troubles.add(f"cancel:{second}:500@1-4")

@@ -198,7 +198,7 @@ async def test_the_key_is_never_sent_to_where_a_redirect_points(prefect_server, 
         assert sent == []
 
 
-def test_the_key_is_in_nothing_that_a_sweep_process_says_or_shows(prefect_server, proxied, sweeping):
+def test_the_key_is_in_nothing_that_a_sweep_process_shows(prefect_server, proxied, sweeping):
     with serve(a_world(["get:*:slow=1"])) as sandbox:
         prefect = proxied(prefect_server.api_url)
         prefect.before = lambda request: 500 if request.method == "POST" and request.path == "/artifacts/" else None
@@ -231,7 +231,7 @@ def test_a_key_in_a_frame_of_an_errors_cause_would_be_found():
     assert KEY in "".join(shown_by_a_reporter(caught.value))
 
 
-def test_the_key_is_in_nothing_that_prefect_keeps_of_all_these_sweeps(prefect_server):
+def test_the_key_is_in_nothing_that_prefect_keeps_of_sweeps(prefect_server):
     """Runs last in this file: artifacts, events, logs, parameters and states of everything above."""
     deadline = time.monotonic() + 30
     missing = set(STORED)

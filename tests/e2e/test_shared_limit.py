@@ -45,7 +45,7 @@ def test_two_sweeps_in_two_processes_share_one_budget(make_limit, sweeping, stuc
         ("extend-without-decay", {"slot_decay_per_second": 0}, "decay"),
     ],
 )
-async def test_a_limit_that_does_not_limit_is_an_error_and_nothing_is_sent(name, fields, problem, make_limit):
+async def test_a_limit_that_does_not_limit_is_an_error(name, fields, problem, make_limit):
     if fields is not None:
         make_limit(name, **fields)
     with serve(World()) as sandbox:

@@ -57,9 +57,7 @@ def test_sigterm_in_the_middle_of_a_sweep_stops_it_gently(sandbox, sweeping, art
     )
 
 
-async def test_a_flow_run_cancelled_over_the_api_ends_as_cancelled_and_keeps_the_same_promises(
-    prefect_server, sandbox, sweeping, artifacts
-):
+async def test_a_flow_run_cancelled_over_the_api_ends_as_cancelled(prefect_server, sandbox, sweeping, artifacts):
     credentials = ExtendCredentials(api_key="sk_sandbox", base_url=sandbox.url, requests_per_second=RATE)
     block_id = await credentials.save("stopped", overwrite=True)
     runner = sweeping(sandbox.url, "serve", "stopped", PREFECT_RUNNER_POLL_FREQUENCY="1")

@@ -36,7 +36,7 @@ def cancels(world):
     return [entry.run_id for entry in world.journal if entry.operation == "cancel"]
 
 
-async def test_a_sweep_cancels_exactly_the_stale_ones_and_keeps_each_whole(prefect_server, artifacts, sandbox):
+async def test_a_sweep_cancels_exactly_the_stale_runs_kept_whole(prefect_server, artifacts, sandbox):
     world = sandbox.world
     credentials = ExtendCredentials(api_key="sk_sandbox", base_url=sandbox.url, requests_per_second=1000)
     stale = stale_by_hand(world)
@@ -66,7 +66,7 @@ async def test_a_sweep_cancels_exactly_the_stale_ones_and_keeps_each_whole(prefe
     assert len(cancels(world)) == STUCK
 
 
-async def test_the_records_named_by_the_report_hold_the_runs_they_are_named_for(prefect_server, artifacts, sandbox):
+async def test_each_record_that_a_report_links_holds_its_run(prefect_server, artifacts, sandbox):
     credentials = ExtendCredentials(api_key="sk_sandbox", base_url=sandbox.url, requests_per_second=1000)
     fresh = [sandbox.world.add(age_minutes=minutes, metadata={"n": minutes}) for minutes in (61, 600, 6000)]
     report = await cancel_stale_runs(credentials)

@@ -118,7 +118,7 @@ ASTERISKS = r"asterisks.*Prefect stores.*retried from the UI.*deployment.*saved 
         ({"requests_per_second": float("nan")}, "finite"),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_a_reason_and_without_showing_it(fields, reason):
+def test_what_cannot_be_used_is_refused_without_showing_it(fields, reason):
     given_fields = {"api_key": KEY} | fields
     with pytest.raises(ValidationError, match=reason) as caught:
         ExtendCredentials(**given_fields)
@@ -153,18 +153,18 @@ def _assert_our_frames_hide_the_key(error):
                 assert KEY not in f"{frame.locals}"
 
 
-def test_a_block_that_was_saved_without_a_key_is_refused_when_it_is_used():
+def test_a_block_saved_without_a_key_is_refused_when_used():
     with pytest.raises(ExtendInputError, match=r"api_key: .*Fix the Extend Credentials block"):
         ExtendCredentials.model_construct(api_key=None).ensure_usable()
 
 
-def test_a_block_that_was_loaded_without_validation_works_when_it_is_right():
+def test_a_block_loaded_without_validation_works_if_right():
     unchecked = ExtendCredentials.model_construct(api_key=KEY)
     assert isinstance(unchecked.get_client(), ExtendClient)
 
 
 @given(st.text())
-def test_a_key_is_taken_only_as_it_is_and_only_when_it_fits_a_header(key):
+def test_a_key_is_accepted_only_if_it_fits_a_header_unchanged(key):
     try:
         taken = ExtendCredentials(api_key=key).api_key.get_secret_value()
     except ValidationError:
@@ -233,7 +233,7 @@ class Prefect:
         return SimpleNamespace(active=name != "switched-off")
 
 
-async def test_each_request_takes_one_slot_of_the_shared_limit_and_strictly(monkeypatch, without_a_network):
+async def test_each_request_takes_one_slot_of_the_shared_limit(monkeypatch, without_a_network):
     prefect = AsksPrefect()
     monkeypatch.setattr(credentials_module, "rate_limit", prefect)
     async with ExtendCredentials(api_key=KEY, rate_limit="extend-acme").get_client() as client:
@@ -245,7 +245,7 @@ async def test_each_request_takes_one_slot_of_the_shared_limit_and_strictly(monk
     assert without_a_network == ["/classify_runs/clr_1", "/classify_runs/clr_1/cancel"]
 
 
-async def test_a_shared_limit_that_cannot_be_used_sends_nothing_and_says_what_to_create(monkeypatch, without_a_network):
+async def test_an_unusable_shared_limit_sends_nothing_and_says_why(monkeypatch, without_a_network):
     monkeypatch.setattr(credentials_module, "rate_limit", AsksPrefect("must be created before acquiring slots"))
     async with ExtendCredentials(api_key=KEY, rate_limit="extend-acme").get_client() as client:
         with pytest.raises(SharedLimitError) as caught:
@@ -257,9 +257,7 @@ async def test_a_shared_limit_that_cannot_be_used_sends_nothing_and_says_what_to
     _assert_our_frames_hide_the_key(caught.value)
 
 
-async def test_a_prefect_that_does_not_answer_about_the_shared_limit_is_named_in_the_error(
-    monkeypatch, without_a_network
-):
+async def test_a_prefect_that_does_not_respond_is_named_in_the_error(monkeypatch, without_a_network):
     async def silent(*_, **__):
         raise httpx.ReadTimeout("")
 

@@ -85,7 +85,7 @@ def test_a_failed_sweep_carries_its_report_through_pickling(pack, kind):
     assert (type(again), str(again), again.report) == (kind, "it failed", report)
 
 
-def test_bad_input_is_also_a_value_error_and_a_refused_sweep_also_a_failed_one():
+def test_bad_input_is_a_value_error_refused_a_failed_sweep():
     assert issubclass(ExtendInputError, ValueError)
     assert issubclass(SweepRefused, SweepFailed)
 

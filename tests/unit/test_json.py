@@ -23,7 +23,7 @@ def test_what_python_reads_is_read_alike(value, indent):
 
 @pytest.mark.parametrize("levels", [900, 3000, 5000])
 @pytest.mark.parametrize(("opens", "closes"), [("[", "]"), ('{"k":', "}"), ('[1,{"a]}":', ',"b":[2]}]')])
-def test_metadata_that_nests_too_deep_costs_itself_alone(levels, opens, closes):
+def test_metadata_that_nests_too_deep_is_lost_alone(levels, opens, closes):
     deep = opens * levels + "null" + closes * levels
     run = parse_json(f'{{"id":"clr_1","metadata":{{"prefect_hold":{deep}}},"status":"PROCESSING"}}')
     assert (run["id"], run["status"]) == ("clr_1", "PROCESSING")
@@ -44,11 +44,11 @@ def test_a_number_of_any_length_is_a_number(digits):
     assert isinstance(found["n"], int if digits <= 4000 else float)
 
 
-def test_a_byte_order_mark_is_no_part_of_the_text():
+def test_a_byte_order_mark_is_not_part_of_the_text():
     assert parse_json('\ufeff{"id": 1}') == {"id": 1}
 
 
 @pytest.mark.parametrize("text", ["", "<html>", "[" * 5000, "]" * 5000, "[" * 5000 + '"x' + "]" * 5000, "{", "nul"])
-def test_what_is_no_json_is_an_error_of_one_kind(text):
+def test_text_that_is_not_json_is_one_kind_of_error(text):
     with pytest.raises(ValueError, match=r"."):
         parse_json(text)

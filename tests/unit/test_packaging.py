@@ -76,7 +76,7 @@ def in_checkout() -> set[str]:
     }
 
 
-def test_the_wheel_has_every_module_where_it_is_imported_from_and_nothing_else(contents: set[str]):
+def test_the_wheel_has_every_module_and_nothing_else(contents: set[str]):
     installed = {name for name in contents if ".dist-info/" not in name}
     assert installed == in_checkout()
 
@@ -114,7 +114,7 @@ def test_prefect_finds_the_block_and_the_shell_finds_the_command():
     assert callable(command.load())
 
 
-def test_fastapi_is_kept_below_the_release_on_which_prefects_server_does_not_start(metadata: Message):
+def test_fastapi_stays_below_what_prefects_server_supports(metadata: Message):
     required = {each.name: each for each in map(Requirement, metadata.get_all("Requires-Dist", []))}
     assert "0.151" not in required["fastapi"].specifier
     assert "4.0" not in required["prefect"].specifier
@@ -130,7 +130,7 @@ def test_the_version_is_written_in_one_place(metadata: Message):
     assert not [text for text in sources if re.search(rf'(?i)version__ = |"prefect-extend-ai/{version}', text)]
 
 
-def test_the_constraints_name_one_release_of_everything_that_is_needed_and_no_address():
+def test_the_constraints_name_one_release_of_each_dependency():
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     odd = [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.+!]+", line)]
     assert not odd

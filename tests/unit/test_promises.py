@@ -255,7 +255,7 @@ FAST = settings(
 
 @FAST
 @given(st.lists(RUNS, min_size=1, max_size=12), ROUNDS, st.booleans())
-def test_nothing_healthy_is_cancelled_and_nothing_cancelled_is_lost(runs, rounds, one_machine):
+def test_nothing_healthy_is_cancelled_nothing_cancelled_is_lost(runs, rounds, one_machine):
     live(runs, rounds, one_machine=one_machine)
 
 

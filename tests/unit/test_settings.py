@@ -89,14 +89,14 @@ def test_a_wrong_value_is_named_by_its_variable_and_not_shown(variable, value, r
     assert not [frame for frame in shown if "prefect_extend_ai" in frame.filename and KEY in f"{frame.locals}"]
 
 
-def test_a_key_given_by_hand_is_not_shown_either():
+def test_a_key_passed_directly_is_not_shown_either():
     with pytest.raises(ExtendInputError) as caught:
         ExtendSettings(api_key=KEY, requests_per_second="many")
     shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True).format()
     assert KEY not in "".join(shown)
 
 
-def test_a_dotenv_file_that_is_no_text_says_so(tmp_path):
+def test_a_dotenv_file_that_is_not_text_says_so(tmp_path):
     (tmp_path / ".env").write_bytes(f"EXTEND_API_KEY={KEY}\xff".encode("latin-1"))
     with pytest.raises(ExtendInputError, match=r"\.env cannot be read \(UnicodeDecodeError\)") as caught:
         ExtendSettings()

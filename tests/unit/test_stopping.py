@@ -38,7 +38,7 @@ async def a_sweep(stop, *, terminated):
         return signal.getsignal(signal.SIGTERM)
 
 
-def test_sigterm_stops_a_sweep_and_is_handed_on_at_its_end(heard):
+def test_sigterm_stops_a_sweep_and_is_passed_on_at_its_end(heard):
     stop = Stop()
     asyncio.run(a_sweep(stop, terminated=True))
     assert "SIGTERM" in stop.reason
@@ -96,7 +96,7 @@ async def test_a_flow_that_ends_leaves_the_other_its_gentle_stop(heard, first_en
     assert heard == ["SIGTERM"]
 
 
-async def test_two_sweeps_are_both_stopped_and_the_last_hands_on(heard):
+async def test_two_sweeps_are_both_stopped_and_the_last_passes_on(heard):
     first, second = Stop(), Stop()
     with stopping.stopping_gently(first):
         with stopping.stopping_gently(second):

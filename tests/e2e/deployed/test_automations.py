@@ -47,7 +47,7 @@ async def test_each_cancelled_run_starts_a_run_of_the_example_flow(automated):
     )
 
 
-async def test_a_sweep_that_is_refused_or_cannot_even_begin_raises_one_alarm_that_says_why(automated):
+async def test_a_sweep_that_is_refused_or_fails_raises_one_alarm(automated):
     credentials = await ExtendCredentials.aload("extend")
     with pytest.raises(SweepRefused):
         await cancel_stale_runs(credentials, policy=StalePolicy(refuse_above=0))
@@ -80,7 +80,7 @@ def sweep():
 
 
 @pytest.mark.parametrize("automated", [SECONDS], indirect=True)
-def test_the_dead_man_s_switch_fires_in_silence_and_not_while_sweeps_complete(automated):
+def test_the_dead_mans_switch_fires_only_when_no_sweep_completes(automated):
     # What fired while this was being set up does not count: from the first sweep on there is a sweep every 3 seconds.
     sweep()
     time.sleep(3)
@@ -94,7 +94,7 @@ def test_the_dead_man_s_switch_fires_in_silence_and_not_while_sweeps_complete(au
     assert latest["parameters"]["subject"] == "No Extend sweep has completed for 45 minutes"
 
 
-async def test_an_alarm_without_a_channel_ends_where_people_look_for_red(prefect_server):
+async def test_an_alarm_without_a_channel_is_a_failed_flow_run(prefect_server):
     run_id = "00000000-0000-4000-8000-000000000001"
     state = await raise_alarm("Extend is down", "Look at it.", flow_run_id=run_id, return_state=True)
     assert (state.type, state.name) == ("FAILED", "Alarm")

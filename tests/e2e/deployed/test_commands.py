@@ -77,7 +77,7 @@ def test_setup_again_keeps_what_is_there_and_what_is_paused(account):
     assert not account.deployment(SWEEP)["paused"]
 
 
-def test_a_block_that_differs_is_overwritten_only_when_somebody_says_so(account):
+def test_a_block_that_differs_is_overwritten_only_if_asked(account):
     block = ("prefect-extend-ai", "setup", "--block-only")
     told(account.type(*block), 0)
     other = {"EXTEND_REQUESTS_PER_SECOND": "7"}
@@ -122,7 +122,7 @@ def test_names_of_ones_own_make_an_account_of_its_own(account):
     assert account.deployment("cancel-runs/acme")["parameters"] == {"credentials": sweep["parameters"]["credentials"]}
 
 
-def test_a_prefect_that_does_not_answer_is_one_sentence(account):
+def test_a_prefect_that_does_not_respond_is_one_sentence(account):
     nowhere = {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
     assert "Prefect at http://127.0.0.1:9/api does not answer" in told(
         account.type("prefect-extend-ai", "setup", **nowhere), 1

@@ -30,7 +30,7 @@ def pause(account, slug, active=False):
     assert account.schedules(SWEEP)[slug]["active"] is active
 
 
-def test_both_flows_are_deployed_with_a_schedule_and_the_block_by_reference_and_no_key(deployed):
+def test_both_flows_are_deployed_with_block_reference_and_no_key(deployed):
     sweep, by_id = deployed.deployment(SWEEP), deployed.deployment(BY_ID)
     for each, entrypoint in ((sweep, "flows.stale.cancel_stale_runs"), (by_id, "flows.by_id.cancel_runs")):
         assert each["entrypoint"] == f"prefect_extend_ai.{entrypoint}"
@@ -47,7 +47,7 @@ def test_both_flows_are_deployed_with_a_schedule_and_the_block_by_reference_and_
     assert KEY not in json.dumps([sweep, by_id])
 
 
-def test_deploying_again_wakes_nothing_that_was_paused_and_mends_what_switching_took(deployed):
+def test_deploying_again_keeps_pauses_and_repairs_parameters(deployed):
     before = [deployed.deployment(name)["id"] for name in (SWEEP, BY_ID)]
     pause(deployed, "every-15-minutes")
     pause(deployed, "other-workspace", active=True)
@@ -62,7 +62,7 @@ def test_deploying_again_wakes_nothing_that_was_paused_and_mends_what_switching_
     assert schedules["other-workspace"]["parameters"]["max_processing_minutes"] == 120
 
 
-def test_a_worker_carries_out_a_run_although_an_earlier_one_died_with_its_worker(deployed):
+def test_a_run_is_carried_out_after_one_died_with_its_worker(deployed):
     dead = deployed.run(SWEEP)
     for state in ("PENDING", "RUNNING"):
         answer = deployed.api.post(f"/flow_runs/{dead}/set_state", json={"state": {"type": state}})
@@ -89,7 +89,7 @@ def until_served(account, process):
     return account.eventually(look)
 
 
-def test_serve_carries_out_runs_without_a_work_pool_and_keeps_the_key_out_of_them(account):
+def test_serve_runs_without_a_work_pool_and_without_the_key(account):
     with account.running(*SERVE, "--every", "30", "--limit", "75") as process:
         until_served(account, process)
         sweep = account.deployment(SERVED)

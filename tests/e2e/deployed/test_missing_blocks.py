@@ -71,7 +71,7 @@ def test_check_names_each_deployment_whose_block_is_missing(account):
         assert any(line.startswith(f"{names}, which does not exist: {how}") for line in lines), said
 
 
-def test_a_sweep_that_failed_for_its_block_is_told_what_to_do(account):
+def test_a_sweep_whose_block_is_missing_says_what_to_do(account):
     assert account.type("prefect-extend-ai", "setup").returncode == 0
     account.postpone("cancel-stale-runs/extend")
     (block,) = account.api.post("/block_documents/filter", json={}).json()

@@ -84,6 +84,6 @@ def test_what_goes_wrong_is_1_and_one_sentence(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == "Error: no [bold]luck[/bold]\n"
 
 
-def test_ctrl_c_is_130_and_no_traceback(capsys: pytest.CaptureFixture[str]):
+def test_ctrl_c_exits_with_130_without_traceback(capsys: pytest.CaptureFixture[str]):
     assert exit_code("demo", commands=raising(KeyboardInterrupt())) == 130
     assert "Traceback" not in capsys.readouterr().err

@@ -41,7 +41,7 @@ async def test_a_key_that_reads_runs_is_well_and_one_request_shows_it():
     assert [entry.method for entry in world.journal] == ["GET"]
 
 
-async def test_a_wrong_key_is_to_be_mended_and_is_not_shown():
+async def test_a_wrong_key_fails_and_is_not_shown():
     found = await look(World(keys={"sk_another": "ws_1"}))
     assert list(found) == ["Extend"]
     assert found["Extend"].verdict is Verdict.FAIL
@@ -49,13 +49,13 @@ async def test_a_wrong_key_is_to_be_mended_and_is_not_shown():
     assert KEY not in found["Extend"].text
 
 
-async def test_an_organization_s_key_without_a_workspace_is_told_to_name_one():
+async def test_an_organization_key_without_workspace_must_name_one():
     found = await look(World(keys={KEY: None}))
     assert found["Extend"].verdict is Verdict.FAIL
     assert "workspace" in found["Extend"].text
 
 
-async def test_a_workspace_without_any_run_raises_the_question_whether_it_is_the_right_one():
+async def test_a_workspace_without_any_run_is_questioned():
     found = await look(World(keys={KEY: None}), workspace_id="ws_empty")
     assert found["Workspace"].verdict is Verdict.WARN
     assert found["Workspace"].text.startswith("ws_empty has no classify runs at all: is it the right one")
@@ -70,7 +70,7 @@ async def test_a_clock_that_is_off_is_noticed():
     assert found.text.startswith("Extend's clock is 10 minutes ahead of the local one. The local clock is likely")
 
 
-async def test_a_date_that_is_off_is_told_from_a_clock_here_that_is():
+async def test_a_wrong_date_header_is_not_called_a_wrong_local_clock():
     world = World(keys={KEY: "ws_sandbox"}, behaviour=Behaviour(date_ahead_minutes=600))
     world.add(age_minutes=1)
     assert "Extend's is likely the wrong one" in (await look(world))["Clock"].text
@@ -88,7 +88,7 @@ async def test_what_setup_calls_stale_goes_by_both_clocks():
         assert said.startswith("the sweep would be refused: Extend's listing ignores batch_id")
 
 
-async def test_a_hold_by_another_key_is_told_where_the_policy_is_known():
+async def test_a_hold_by_another_key_is_reported_if_the_key_is_known():
     world = World(keys={KEY: "ws_sandbox"})
     world.add(age_minutes=90, metadata={"ops": {"hold": True}})
     with serve(world) as sandbox:
@@ -99,19 +99,19 @@ async def test_a_hold_by_another_key_is_told_where_the_policy_is_known():
         assert [each.subject for each in held] == ["Extend", "Workspace", "Clock"]
 
 
-async def test_without_a_block_and_without_a_key_it_says_which_variable_to_set():
+async def test_without_block_and_key_it_says_which_variable_to_set():
     [finding] = await check_extend(None, RunKind.CLASSIFY)
     assert finding.verdict is Verdict.FAIL
     assert "EXTEND_API_KEY" in finding.text
 
 
-def test_blocks_differ_by_the_names_of_fields_and_never_by_what_is_in_them():
+def test_a_difference_of_blocks_names_fields_and_no_values():
     one = ExtendCredentials(api_key=KEY)
     assert differing_fields(one, ExtendCredentials(api_key=KEY)) == []
     assert differing_fields(one, ExtendCredentials(api_key="sk_other", region="eu")) == ["api_key", "region"]
 
 
-def test_a_plan_takes_the_names_it_is_given_and_leaves_the_example_of_another_workspace_out():
+def test_a_plan_takes_the_given_names_and_no_other_workspace():
     plan = deployment_plan("acme", "documents")
     assert [each["name"] for each in plan["deployments"]] == ["acme", "acme"]
     assert {each["work_pool"]["name"] for each in plan["deployments"]} == {"documents"}
@@ -120,7 +120,7 @@ def test_a_plan_takes_the_names_it_is_given_and_leaves_the_example_of_another_wo
     assert "paused" not in json.dumps(plan)
 
 
-def test_what_somebody_has_set_on_a_deployment_is_planned_again_but_for_the_block():
+def test_what_users_set_on_a_deployment_is_kept_but_the_block():
     theirs = {"credentials": {"$ref": "another"}, "max_processing_minutes": 240, "policy": {"refuse_above": 9}}
     plan = deployment_plan("acme", "extend", {"cancel-stale-runs": Deployed(theirs, paused=True, scheduled=True)})
     sweep, by_id = plan["deployments"]

@@ -56,7 +56,7 @@ def test_a_clock_within_two_minutes_agrees(seconds):
         (-180, 500, "3 hours ahead of the local one. The times of the runs do not show"),
     ],
 )
-def test_a_wrong_clock_is_told_with_how_far_and_whose(ours, changed, said):
+def test_a_wrong_clock_is_reported_with_how_far_and_whose(ours, changed, said):
     run = {"updatedAt": (NOW - timedelta(minutes=changed)).isoformat()}
     finding = judge_clock(a_page(NOW, NOW + timedelta(minutes=ours), run))
     assert finding.verdict is Verdict.WARN
@@ -67,7 +67,7 @@ def test_a_response_without_a_date_stops_every_sweep():
     assert judge_clock(a_page(None, NOW)).verdict is Verdict.FAIL
 
 
-def test_what_looks_like_a_hold_and_holds_nothing_is_told():
+def test_metadata_that_only_looks_like_a_hold_is_reported():
     runs = [Run.from_item("classify", {"id": f"clr_{n}", "metadata": m}) for n, m in enumerate([{}, {"ops_hold": 1}])]
     finding = judge_holds(runs, StalePolicy())
     assert finding.verdict is Verdict.WARN
@@ -100,7 +100,7 @@ def test_a_sweep_without_its_block_says_what_to_do():
     )
 
 
-def test_a_sweep_that_is_still_pending_is_worth_a_note():
+def test_a_sweep_that_is_still_pending_is_a_warning():
     pending = replace(SWEPT, state="StillPending", message="No stale classify runs; 3 cancels pending")
     finding = judge_last_sweep(pending, **WELL)
     assert finding.verdict is Verdict.WARN
@@ -115,7 +115,7 @@ def test_without_a_worker_it_says_how_to_start_one(last):
     assert finding.text.endswith("no worker is running: start it")
 
 
-def test_what_is_paused_is_told_but_hides_no_sweep_that_went_wrong():
+def test_a_paused_deployment_hides_no_sweep_that_failed():
     paused = WELL | {"paused": "the work pool is paused: resume it", "ready": False}
     finding = judge_last_sweep(SWEPT, **paused)
     assert finding.verdict is Verdict.FAIL
@@ -134,7 +134,7 @@ def test_before_the_first_sweep_it_says_when_that_is_due():
     assert (finding.verdict, finding.text) == (Verdict.WARN, "no sweep has run yet; the next is due in 8 minutes")
 
 
-def test_a_schedule_whose_runs_are_not_made_yet_is_active_all_the_same():
+def test_a_schedule_without_runs_yet_is_active():
     assert judge_last_sweep(SWEPT, **WELL | {"next_at": None}).text.endswith("; a schedule is active")
 
 
@@ -145,7 +145,7 @@ def intent(*run_ids, kind="classify", hours=5, known=None, **scope):
     )
 
 
-def test_what_is_pending_is_told_by_kind_and_account():
+def test_what_is_pending_is_reported_by_kind_and_account():
     block = ExtendCredentials(api_key="sk_1")
     aside = PendingCancel(run_id="clr_2", since=NOW - timedelta(days=3), attempts=4, set_aside=True)
     open_ = [

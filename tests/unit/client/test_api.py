@@ -120,7 +120,7 @@ async def test_an_unexpected_response_is_shown_without_the_key():
         assert KEY not in f"{caught.value!r} {caught.value}"
 
 
-async def test_what_may_be_a_document_is_in_no_message():
+async def test_no_message_shows_what_may_be_a_document():
     async with Api(b'"patient": "Jane Roe", broken').client() as client:
         with pytest.raises(ExtendUnexpectedResponseError, match="not JSON") as caught:
             await client.get_run("clr_1")
@@ -214,7 +214,7 @@ async def test_a_kind_that_cannot_be_cancelled_is_one_clear_sentence(kind):
             await client.cancel_run("clr_1", kind)
 
 
-async def test_pages_are_read_with_the_same_parameters_until_there_is_no_token():
+async def test_pages_are_read_with_the_same_parameters_to_the_end():
     api = Api(a_page(a_run(1), a_run(2), token="a==:b="), a_page(token="c"), a_page(a_run(3), token=""))
     async with api.client() as client:
         pages = [page async for page in client.iter_pages(page_size=2, source="API", batch_id="bpr_1")]
@@ -261,7 +261,7 @@ async def test_a_listing_that_does_not_sort_is_not_asked_to():
 
 
 @pytest.mark.parametrize("tokens", [["a", "a"], ["a", "b", "a"]])
-async def test_a_token_that_comes_again_ends_in_an_error_and_not_in_a_loop(tokens):
+async def test_a_repeated_page_token_is_an_error_and_no_loop(tokens):
     api = Api(*(a_page(token=token) for token in tokens))
     async with api.client() as client:
         with pytest.raises(ExtendUnexpectedResponseError, match="a repeated page token"):
@@ -269,7 +269,7 @@ async def test_a_token_that_comes_again_ends_in_an_error_and_not_in_a_loop(token
     assert api.bodies == []
 
 
-async def test_items_that_are_no_runs_are_counted_and_spoil_nothing(caplog):
+async def test_items_that_are_not_runs_are_counted_and_skipped(caplog):
     items = [a_run(1), None, "x", {}, {"id": ""}, a_run(3) | {"object": "parse_run"}, a_run(2)]
     async with Api(a_page(*items), a_page(*items)).client() as client:
         (page,) = [page async for page in client.iter_pages()]
@@ -289,7 +289,7 @@ async def test_items_that_are_no_runs_are_counted_and_spoil_nothing(caplog):
         (b'{"data": [], "nextPageToken": 5}', "a page token that is not text"),
     ],
 )
-async def test_a_response_that_is_no_listing_is_an_error_of_its_own(body, problem):
+async def test_a_response_without_a_listing_is_unexpected(body, problem):
     async with Api(body).client() as client:
         with pytest.raises(ExtendUnexpectedResponseError, match=problem):
             [page async for page in client.iter_pages()]
@@ -307,7 +307,7 @@ async def test_a_response_that_is_no_listing_is_an_error_of_its_own(body, proble
         ("classify", {"page_size": 1001}, "1 to 1000 runs, not 1001"),
     ],
 )
-async def test_a_filter_that_would_mean_all_runs_is_refused_before_any_request(kind, options, problem):
+async def test_a_filter_that_would_mean_all_runs_is_refused(kind, options, problem):
     api = Api()
     async with api.client() as client:
         with pytest.raises(ExtendInputError, match=problem):

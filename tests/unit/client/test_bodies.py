@@ -117,6 +117,6 @@ async def test_a_body_that_ends_too_early_is_an_unexpected_response(cut):
         await read(gzip.compress(b'{"id": "clr_1"}')[:-cut], "gzip")
 
 
-async def test_what_follows_a_packed_body_is_no_part_of_it():
+async def test_what_follows_a_compressed_body_is_not_part_of_it():
     with pytest.raises(ExtendUnexpectedResponseError, match="cannot be decompressed"):
         await read(gzip.compress(b"{}") + b"more", "gzip")

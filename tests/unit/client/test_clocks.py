@@ -72,5 +72,5 @@ def test_a_difference_is_said_with_whose_is_likely_wrong(seconds, suspect, said)
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(-5, "0 seconds"), (119, "119 seconds"), (7199, "119 minutes")])
-def test_a_span_is_told_in_the_largest_fitting_unit(seconds, said):
+def test_a_duration_is_given_in_the_largest_fitting_unit(seconds, said):
     assert span(timedelta(seconds=seconds)) == said

@@ -32,7 +32,7 @@ async def test_a_certificate_is_always_asked_for(base_url):
     await pool.aclose()
 
 
-async def test_two_requests_at_once_never_share_a_connection_and_the_next_takes_the_latest():
+async def test_requests_at_once_share_no_connection():
     pool = connections()
     async with pool.one() as first:
         async with pool.one() as second:
@@ -44,7 +44,7 @@ async def test_two_requests_at_once_never_share_a_connection_and_the_next_takes_
     await pool.aclose()
 
 
-async def test_there_are_never_more_connections_than_the_most_and_who_waits_gets_one():
+async def test_connections_are_limited_and_waiting_requests_get_one():
     pool = connections()
     at_once, most, used = 0, 0, set()
 
@@ -63,7 +63,7 @@ async def test_there_are_never_more_connections_than_the_most_and_who_waits_gets
     assert all(http.is_closed for http in used)
 
 
-async def test_a_connection_comes_back_after_an_error_and_after_a_cancellation():
+async def test_a_connection_comes_back_after_error_and_cancellation():
     pool = connections()
 
     async def fail(error):

@@ -56,7 +56,7 @@ async def test_requests_are_spaced_evenly_and_the_first_does_not_wait():
     assert gaps == pytest.approx([0.1 / 0.98] * 10)
 
 
-async def test_whoever_comes_first_goes_first():
+async def test_first_come_first_served():
     time, order = Time(), []
     limiter = a_limiter(10, time)
 
@@ -69,7 +69,7 @@ async def test_whoever_comes_first_goes_first():
 
 
 @given(st.lists(st.floats(0, 1.5), max_size=120), st.sampled_from([1, 10, 25, 75]))
-def test_no_second_sees_more_than_the_rate_however_late_the_sleeps_end(lateness, per_second):
+def test_no_second_has_more_than_the_rate_even_after_late_sleeps(lateness, per_second):
     time = Time(lateness)
     times = asyncio.run(times_of(a_limiter(per_second, time), time, 150))
     assert most_in_one_second(times) <= per_second
@@ -81,7 +81,7 @@ async def test_sleeps_that_end_a_little_late_cost_no_throughput():
     assert 750 / (times[-1] - times[0]) >= 0.95 * 75
 
 
-async def test_nobody_goes_before_the_pause_that_the_api_asks_for_is_over():
+async def test_no_request_goes_before_the_end_of_a_requested_pause():
     time = Time()
     limiter = a_limiter(10, time)
     epoch = await limiter.acquire()
@@ -90,7 +90,7 @@ async def test_nobody_goes_before_the_pause_that_the_api_asks_for_is_over():
     assert time.now == pytest.approx(1003.5)
 
 
-async def test_who_waits_already_hears_of_a_pause_too():
+async def test_a_pause_holds_waiting_requests_too():
     time = Time()
     limiter = a_limiter(10, time)
     epoch = await limiter.acquire()
@@ -188,7 +188,7 @@ async def test_recovery_is_quick_up_to_the_proven_rate_then_slow():
     assert rates == pytest.approx([0.55, 0.6, 0.65, 0.7, 0.75, 0.755, 0.76], abs=0.001)
 
 
-async def test_a_success_from_before_the_slow_down_is_no_recovery():
+async def test_a_success_from_before_a_429_does_not_raise_the_rate():
     time = Time()
     limiter = a_limiter(10, time)
     before, throttled = await limiter.acquire(), await limiter.acquire()
@@ -218,7 +218,7 @@ class Counter:
 
 
 @pytest.mark.parametrize("per_second", [1, 10, 25, 75])
-async def test_asking_for_what_is_granted_is_never_throttled_and_keeps_within_three_percent(per_second):
+async def test_asking_for_the_granted_rate_is_never_throttled(per_second):
     time = Time([0.002] * 20 * per_second)
     api, limiter = Counter(per_second, time), a_limiter(per_second, time)
     while len(api.granted) < 15 * per_second:
@@ -249,7 +249,7 @@ async def test_a_caller_that_gives_up_does_not_hold_up_the_others():
         await impatient
 
 
-async def test_a_turn_that_is_given_back_costs_nobody_time():
+async def test_a_released_turn_costs_no_time():
     time = Time()
     limiter = a_limiter(10, time)
     await limiter.acquire()
@@ -261,7 +261,7 @@ async def test_a_turn_that_is_given_back_costs_nobody_time():
     assert time.now == pytest.approx(second, abs=1e-6)
 
 
-async def test_giving_turns_back_shortens_no_pause_that_the_api_asked_for():
+async def test_releasing_turns_shortens_no_pause_of_the_api():
     time = Time()
     limiter = a_limiter(10, time)
     epoch = await limiter.acquire()
@@ -326,7 +326,7 @@ def test_a_reserved_turn_may_begin_a_second_before_it_comes(runner):
     assert times[-1][1] == pytest.approx(39 / 9.8, abs=0.02)
 
 
-async def test_who_is_ready_first_goes_first():
+async def test_the_first_that_is_ready_goes_first():
     time, gone = Time(), []
     limiter = a_limiter(10, time)
     for _ in range(5):
@@ -351,7 +351,7 @@ async def test_a_released_turn_goes_to_the_next_at_once():
     assert time.now == 1000
 
 
-async def test_nobody_begins_long_before_a_pause_is_over():
+async def test_no_reservation_begins_long_before_a_pause_ends():
     time = Time()
     limiter = a_limiter(10, time)
     limiter.on_throttled(await limiter.acquire(), 30)
@@ -361,7 +361,7 @@ async def test_nobody_begins_long_before_a_pause_is_over():
     assert time.now == pytest.approx(1030)
 
 
-async def test_a_pause_called_meanwhile_is_heard_by_who_waits():
+async def test_a_pause_that_begins_meanwhile_holds_reservations():
     time = Time()
     limiter = a_limiter(0.1, time)
     epoch = await limiter.acquire()
@@ -370,7 +370,7 @@ async def test_a_pause_called_meanwhile_is_heard_by_who_waits():
     assert time.now >= 1060 - LEAD
 
 
-async def test_who_cannot_wait_for_the_pause_neither_begins_nor_goes():
+async def test_a_reservation_that_cannot_wait_for_a_pause_ends():
     time = Time()
     limiter = a_limiter(10, time)
     epoch = await limiter.acquire()
@@ -394,7 +394,7 @@ async def test_a_turn_that_comes_too_late_is_left_to_others():
     assert time.now == pytest.approx(1006, abs=0.1)
 
 
-def test_at_the_lowest_rate_nobody_begins_long_before_its_turn(runner):
+def test_at_the_lowest_rate_none_begins_long_before_its_turn(runner):
     """After a ban the rate is a sixteenth: 1.6 s from turn to turn, and what was read for one must not grow old."""
 
     async def story(limiter, clock):

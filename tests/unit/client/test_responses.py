@@ -85,7 +85,7 @@ def test_whatever_else_an_error_says_is_shown_on_one_line(text, said):
 
 
 @given(st.integers(100, 999).filter(lambda status: not 200 <= status < 300), error_fields)
-def test_no_json_body_is_too_odd_to_be_an_error(status, body):
+def test_any_json_body_makes_an_error(status, body):
     error = error_for(ApiResponse(status, json.dumps(body)))
     assert error.status == status
     assert str(error).isprintable()
@@ -95,7 +95,7 @@ def test_no_json_body_is_too_odd_to_be_an_error(status, body):
 
 
 @given(st.text())
-def test_no_text_is_too_odd_to_be_an_error(text):
+def test_any_text_makes_an_error(text):
     message = error_for(ApiResponse(500, text)).message
     assert message.isprintable()
     assert 0 < len(message) <= errors.BODY_SHOWN
@@ -123,7 +123,7 @@ def test_what_extend_says_and_what_to_do_read_as_one_line():
     assert error.message == f"No such run in this workspace; {advice}"
 
 
-def test_a_refusal_that_has_nothing_to_do_with_workspaces_does_not_speak_of_them():
+def test_a_refusal_names_no_workspace_unless_it_is_about_one():
     refused = ApiResponse(400, '{"message": "the run has ended"}')
     assert error_for(refused, names_workspace=False).message == "the run has ended"
 
@@ -202,7 +202,7 @@ def test_an_http_date_is_aware_utc_or_nothing(value, moment):
 
 
 @given(st.text())
-def test_no_text_is_too_odd_for_a_date(value):
+def test_any_text_is_read_as_a_date_or_none(value):
     moment = http_date(value)
     assert moment is None or moment.tzinfo is UTC
 

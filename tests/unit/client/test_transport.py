@@ -94,14 +94,14 @@ FINE = (200, {"date": "Mon, 23 Nov 2026 12:00:00 GMT", "x-extend-request-id": "r
 DATE = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
-async def test_a_response_is_kept_to_the_letter_with_the_apis_own_clock():
+async def test_a_response_is_kept_to_the_letter_with_its_date():
     response = await Api(FINE).transport().get("/classify_runs/clr_1")
     assert (response.status, response.text, response.request_id) == (200, '{"cost": 1.50}', "req_1")
     assert response.date == DATE
 
 
 @pytest.mark.parametrize("ours", [DATE - timedelta(hours=2), DATE, DATE + timedelta(hours=2)])
-async def test_a_response_was_read_when_the_earlier_of_both_clocks_says(ours):
+async def test_a_response_was_read_at_the_earlier_of_both_clocks(ours):
     response = await Api(FINE).transport(now=lambda: Moment.at(ours)).get("/classify_runs/clr_1")
     assert (response.date, response.received_at, response.read_at) == (DATE, ours, min(DATE, ours))
     undated = (
@@ -126,7 +126,7 @@ async def test_a_body_that_trickles_makes_no_run_older():
     assert (response.text, response.read_at) == ("{}", DATE)
 
 
-async def test_every_request_says_who_asks_for_which_version_of_the_api_in_which_workspace():
+async def test_each_request_names_client_version_and_workspace():
     api = Api(FINE)
     await api.transport(workspace_id="ws_1").get("/classify_runs", {"status": "PROCESSING", "nextPageToken": "a==:b="})
     (request,) = api.requests
@@ -163,7 +163,7 @@ async def test_a_quoted_path_is_sent_as_it_is():
     "trouble",
     [408, 500, 502, 503, 504, httpx.ConnectError("x"), httpx.ReadTimeout("x"), httpx.RemoteProtocolError("x")],
 )
-async def test_a_read_is_repeated_after_a_trouble_that_may_pass(trouble):
+async def test_a_read_is_repeated_after_a_transient_error(trouble):
     api = Api(trouble, trouble, FINE)
     assert (await api.transport().get("/classify_runs")).status == 200
     assert len(api.requests) == 3
@@ -222,7 +222,7 @@ async def test_a_429_that_lasts_ends_with_the_calls_deadline(method):
     assert max(api.times) < 60
 
 
-async def test_a_429_that_asks_for_longer_than_the_deadline_ends_the_call_at_once():
+async def test_a_429_longer_than_the_deadline_ends_the_call_at_once():
     api = Api((429, {"retry-after": "3600"}, b""))
     with pytest.raises(ExtendRateLimitError, match="asks to wait 3600 s"):
         await api.transport().get("/p")
@@ -249,7 +249,7 @@ async def test_throttled_writes_slow_no_read():
     assert api.times == [0, 0]
 
 
-async def test_reads_and_writes_keep_a_pace_each():
+async def test_reads_and_writes_have_a_rate_each():
     api = Api(FINE)
     transport = api.transport(requests_per_second=2)
     for _ in range(4):
@@ -274,7 +274,7 @@ async def test_a_read_is_repeated_after_as_long_as_the_api_asks(headers, waits, 
     assert slept == waits
 
 
-async def test_a_read_is_repeated_after_a_back_off_that_grows_where_the_api_does_not_ask(monkeypatch):
+async def test_a_read_is_repeated_after_a_growing_back_off(monkeypatch):
     first, second, third, fourth = await _back_offs(Api(500, httpx.ReadError("x"), 502, 408, FINE), monkeypatch)
     assert 0.5 <= first <= 1.5
     assert 1 <= second <= 2
@@ -306,14 +306,14 @@ async def test_a_503_is_repeated_after_as_long_as_it_asks():
     assert api.times == pytest.approx([0, 7])
 
 
-async def test_a_503_that_asks_for_longer_than_the_deadline_ends_the_call_at_once():
+async def test_a_503_longer_than_the_deadline_ends_the_call_at_once():
     api = Api((503, {"retry-after": "3600"}, b""))
     with pytest.raises(ExtendServerError):
         await api.transport().get("/p")
     assert len(api.requests) == 1
 
 
-async def test_a_call_that_waits_too_long_for_its_turn_says_so_and_sends_nothing():
+async def test_a_call_that_waits_too_long_for_its_turn_sends_nothing():
     api = Api(FINE)
     transport = api.transport(requests_per_second=0.01, deadline=30)
     await transport.get("/p")
@@ -432,7 +432,7 @@ async def test_a_write_that_gets_no_connection_in_time_was_not_sent(monkeypatch)
     assert look.left == 0
 
 
-async def test_a_reserved_turn_that_is_not_used_delays_nobody():
+async def test_a_reserved_turn_that_is_not_used_delays_no_other():
     api = Api(FINE)
     transport = api.transport(requests_per_second=0.01)
     async with transport.reserve(60) as turn:
@@ -474,7 +474,7 @@ async def test_what_a_cache_had_kept_for_long_is_not_a_response(age, status):
 
 
 @pytest.mark.parametrize("age", ["", "0", "9", "-5", "soon"])
-async def test_an_age_that_says_little_is_no_trouble(age):
+async def test_an_age_header_that_cannot_be_read_is_ignored(age):
     assert (await Api((200, {"age": age}, b"{}")).transport().get("/p")).status == 200
 
 
@@ -664,7 +664,7 @@ async def test_no_lost_host_shows_the_key():
     assert KEY not in everything_about(caught.value)
 
 
-async def test_a_cancelled_call_is_cancelled_at_once_and_does_not_show_the_key():
+async def test_a_cancelled_call_ends_at_once_without_the_key():
     async with a_server(None) as url:
         transport = Transport(url, SecretStr(KEY), api_version="v", requests_per_second=1000)
         call = asyncio.create_task(transport.get("/classify_runs/clr_1"))
@@ -687,7 +687,7 @@ async def test_the_search_for_the_key_would_find_it():
     assert KEY in everything_about(caught.value)
 
 
-async def test_a_shared_budget_is_asked_right_before_each_request_repeats_included():
+async def test_a_shared_limit_is_asked_before_each_request_and_repeat():
     api, log = Api((429, {"retry-after": "0"}, b"{}"), FINE), []
 
     async def permit():
@@ -723,7 +723,7 @@ async def test_a_reserved_write_asks_the_shared_budget_before_its_read():
     assert log == [0, 0]
 
 
-async def test_a_reservation_the_shared_budget_refuses_delays_nobody():
+async def test_a_reservation_the_shared_limit_refuses_delays_no_other():
     api, responses = Api(FINE), [SharedLimitError("not there"), None, None]
 
     async def permit():

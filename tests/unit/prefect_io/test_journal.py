@@ -23,7 +23,7 @@ async def page_of_a_proxy(*_, **__):
     json.loads("<html>Please sign in</html>")
 
 
-async def test_an_answer_that_is_no_json_means_that_nothing_is_recorded_and_may_be_tried_again():
+async def test_a_response_that_is_not_json_is_a_record_error():
     client = SimpleNamespace(
         api_url="https://prefect.example.com/api",
         create_artifact=page_of_a_proxy,
@@ -39,7 +39,7 @@ async def test_an_answer_that_is_no_json_means_that_nothing_is_recorded_and_may_
 
 
 @pytest.mark.parametrize("kept", [0, 1, RECORDS_PAGE, 3 * RECORDS_PAGE, 3 * RECORDS_PAGE + 1])
-async def test_records_are_read_a_few_at_a_time_and_all_of_them_are_found(kept):
+async def test_records_are_read_in_pages_and_all_are_found(kept):
     intent = CancelIntent(id=uuid4(), scope=SCOPE, run_ids=[], opened_at="2026-03-01T12:00:00Z", flow_run_id=uuid4())
     artifacts = [
         Artifact(id=uuid4(), data="", metadata_={INTENT_META: str(intent.id), f"{RUN_META}0": f"clr_{number}"})

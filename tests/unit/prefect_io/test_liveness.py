@@ -18,7 +18,7 @@ def test_a_sweep_is_alive_until_the_last_of_its_tasks_has_ended():
     assert not sweep_is_alive(sweep)
 
 
-def test_nobody_else_is_alive_for_it():
+def test_a_lock_of_one_sweep_is_not_anothers():
     with sweep_lock(uuid4()):
         assert not sweep_is_alive(uuid4())
         assert not sweep_is_alive(None)

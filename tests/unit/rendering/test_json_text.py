@@ -53,7 +53,7 @@ def test_hidden_characters_become_escapes_of_the_same_characters():
     assert json.loads(pretty_json(sent)) == json.loads(sent)
 
 
-def test_an_object_of_two_megabytes_stays_the_same_and_does_not_grow():
+def test_an_object_of_two_megabytes_does_not_grow():
     value = {
         "output": [
             {"page": page, "text": "words | ```json {} " * 20 + "\u202e", "box": [1.5, 2, 3]} for page in range(6500)
@@ -75,6 +75,6 @@ def test_deep_nesting_neither_recurses_nor_multiplies_the_size():
 
 
 @given(st.text())
-def test_text_that_is_no_json_loses_nothing_but_white_space(text):
+def test_text_that_is_not_json_loses_only_white_space(text):
     kept = "".join(HIDDEN.sub("", text).split())
     assert sum(map(len, pretty_json(HIDDEN.sub("", text)).split())) == len(kept)

@@ -155,14 +155,14 @@ def test_escaped_text_is_shown_as_it_is_and_is_nothing_else(text):
     [("", "paragraph"), ("- ", "list_item"), ("# ", "heading"), ("text\n", "paragraph"), ("> ", "blockquote")],
 )
 @given(text=hostile.filter(visible))
-def test_escaped_text_opens_no_block_wherever_a_line_begins_with_it(before, opened, text):
+def test_escaped_text_opens_no_block_at_the_start_of_a_line(before, opened, text):
     harmless = [token.type for token in KEEN_READER.parse(f"{before}x")]
     assert f"{opened}_open" in harmless
     assert [token.type for token in KEEN_READER.parse(f"{before}{escape(text)}")] == harmless
 
 
 @given(st.lists(st.tuples(hostile, hostile), min_size=1, max_size=4))
-def test_a_table_of_escaped_cells_has_the_rows_and_cells_it_was_given(rows):
+def test_a_table_of_escaped_cells_keeps_its_rows_and_cells(rows):
     lines = ["| A | B |", "| --- | --- |", *(f"| {escape(left)} | {escape(right)} |" for left, right in rows)]
     assert table_rows("\n".join(lines)) == [[visible(left), visible(right)] for left, right in rows]
 
@@ -182,7 +182,7 @@ def test_hidden_characters_are_written_out():
     assert visible("\u202egpj.exe\u200b\x00\U000e0041") == r"\u202Egpj.exe\u200B\u0000\U000E0041"
 
 
-def test_every_control_format_and_surrogate_character_counts_as_hidden():
+def test_every_control_character_counts_as_hidden():
     hidden = {"Cc", "Cf", "Cs", "Zl", "Zp"}
     missed = [
         hex(point)
@@ -203,7 +203,7 @@ def test_ordinary_text_stays_readable_in_the_source():
 
 
 @given(hostile)
-def test_unmarked_text_is_no_markup_and_needs_no_backslash(text):
+def test_unmarked_text_is_not_markup_and_needs_no_backslash(text):
     tokens = inline(unmarked(text), reader=READER)
     found = {token.type for token in [*READER.parse(unmarked(text)), *tokens]}
     assert not found & {
@@ -278,7 +278,7 @@ def test_a_link_goes_nowhere_but_to_its_address(text, tail):
 
 
 @given(hostile)
-def test_a_fence_is_ended_only_by_itself(text):
+def test_a_fence_is_ended_only_by_its_own_end(text):
     tokens = KEEN_READER.parse(f"{fence(text, 'text')}\n\nafter")
     assert [token.type for token in tokens] == ["fence", "paragraph_open", "inline", "paragraph_close"]
     assert tokens[0].info == "text"
@@ -427,7 +427,7 @@ def test_nothing_in_a_document_can_pass_for_a_record(name, status, reason, addre
 
 
 @given(st.lists(st.tuples(document, st.sampled_from(Outcome)), min_size=1, max_size=5))
-def test_runs_that_share_a_page_keep_a_heading_and_an_object_each(documents):
+def test_runs_that_share_a_page_have_a_heading_and_object_each(documents):
     pairs = [
         (run_of(name, id=f"clr_{place}"), cancellation(outcome, reason=name))
         for place, (name, outcome) in enumerate(documents)
@@ -451,7 +451,7 @@ def test_numbers_keep_their_letters_in_a_record():
     assert '"credits": 1.50' in record_page(Run.from_text("classify", text), cancellation())
 
 
-def test_a_title_names_the_run_and_its_status_on_one_line_without_markup():
+def test_a_title_is_one_line_without_markup():
     assert record_title(run_of()) == "Classify run clr_Xy5: CANCELLED"
     assert record_title(run_of(status="<b>\n[x](y)")) == "Classify run clr_Xy5: \u2039b\u203a (x)(y)"
     assert record_title(run_of(status=None)) == "Classify run clr_Xy5: status unknown"
@@ -465,7 +465,7 @@ def test_every_outcome_has_a_record_that_names_it(outcome):
 # Reports
 
 
-def test_a_report_begins_with_what_happened_and_whether_a_person_is_needed():
+def test_a_report_begins_with_what_happened_and_what_to_do():
     report = report_of([cancellation(), cancellation(Outcome.FINISHED_FIRST)])
     first, mark = page_of(report).split("\n\n")[:2]
     assert first == f"## {report.headline}"
@@ -479,7 +479,7 @@ def test_a_report_begins_with_what_happened_and_whether_a_person_is_needed():
         {}, optional={"refusal": st.just("too many"), "trouble": st.just("HTTP 401"), "unrecorded": st.integers(0, 2)}
     ),
 )
-def test_a_report_says_that_nobody_is_needed_where_that_is_so_and_nowhere_else(outcomes, facts):
+def test_no_action_required_is_said_exactly_where_it_is_true(outcomes, facts):
     report = report_of([cancellation(outcome) for outcome in outcomes], **facts)
     page = page_of(report)
     assert ("No action required" in page) == (not report.needs_attention)
@@ -499,7 +499,7 @@ def test_a_report_with_an_open_end_says_what_to_do_and_why(outcome):
     assert "- clr_Xy5: Because of this." in steps.partition("###")[0]
 
 
-def test_runs_of_one_reason_share_a_line_and_no_more_than_some_stand_among_the_next_steps():
+def test_next_steps_group_runs_by_reason_up_to_a_number():
     many = [cancellation(Outcome.ERROR, run_id=f"clr_{place}", reason="The same.") for place in range(13)]
     others = [cancellation(Outcome.ERROR, run_id=f"clr_x{place}", reason=f"Of its own {place}.") for place in range(11)]
     steps = page_of(report_of(many + others)).partition("### What to do next")[2].partition("###")[0]
@@ -508,13 +508,13 @@ def test_runs_of_one_reason_share_a_line_and_no_more_than_some_stand_among_the_n
     assert "- and 2 more reasons" in steps
 
 
-def test_what_stopped_a_sweep_early_is_the_first_of_the_next_steps():
+def test_what_stopped_a_sweep_early_is_the_first_next_step():
     page = page_of(report_of([cancellation()], trouble="HTTP 401: check the API key"))
     assert "**stopped early**: HTTP 401: check the API key" in page.partition("### What to do next")[2]
 
 
 @pytest.mark.parametrize("outcome", Outcome)
-def test_the_note_for_the_vendor_names_the_runs_that_were_asked_to_be_cancelled_and_are_not(outcome):
+def test_text_for_the_vendor_names_runs_whose_cancel_did_not_end(outcome):
     page = page_of(report_of([cancellation(outcome, request_ids=["req_1", "req_2"]), cancellation()]))
     notes = blocks(page, "fence")
     assert len(notes) == (1 if outcome in STILL_THERE else 0)
@@ -530,7 +530,7 @@ def test_a_refused_sweep_says_what_the_guard_said():
     assert blocks(page, "fence") == []
 
 
-def test_numbers_have_denominators_so_that_a_zero_explains_itself():
+def test_numbers_have_denominators():
     nothing = page_of(report_of([], settled=2))
     assert table_rows(nothing) == [
         ["listed", "31", ""],
@@ -561,7 +561,7 @@ def test_a_status_is_shown_where_it_says_more_than_the_outcome():
     assert "cancelled (FAILED)" in page
 
 
-def test_runs_that_need_attention_come_first_and_the_rest_is_counted():
+def test_runs_that_need_attention_come_first_rest_is_counted():
     many = [cancellation(run_id=f"clr_{place}") for place in range(150)]
     many[149] = cancellation(Outcome.REFUSED, run_id="clr_149")
     page = page_of(report_of(many), rows=100)
@@ -607,7 +607,7 @@ def test_fifty_thousand_cancellations_stay_a_page_and_a_table(nasty):
     assert len(json.dumps(rows)) < 1_000_000
 
 
-def test_a_table_has_the_same_scalars_in_each_row_and_attention_first():
+def test_a_table_row_has_the_same_scalars_and_attention_first():
     bare = Cancellation(run_id="clr_1", outcome=Outcome.NOT_FOUND, reason="")
     full = cancellation(Outcome.REFUSED, record=UUID(int=7), age_minutes=61.26)
     rows = report_table(report_of([bare, full]), record_url)
@@ -658,7 +658,7 @@ def svg_of(markdown):
     return image, ET.fromstring(b64decode(image.attrs["src"].split(",", 1)[1]))
 
 
-def test_the_picture_draws_every_band_and_outcome_and_tells_them_without_eyes():
+def test_the_chart_draws_and_describes_every_band_and_outcome():
     drawn, svg = svg_of(draw_picture(report_of([cancellation()] * 3, ages={"up to ½": 18, "over 20": 1})))
     words = [element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")]
     assert [word for word in words if word in AGE_BANDS] == AGE_BANDS
@@ -702,11 +702,11 @@ def test_no_picture_of_nothing():
         (3125, "2 d 4 h"),
     ],
 )
-def test_ages_are_said_as_a_person_says_them(minutes, said):
+def test_ages_read_naturally(minutes, said):
     assert age(minutes) == said
 
 
-def test_a_report_tells_of_clocks_that_differ_and_whose_is_wrong():
+def test_a_report_says_which_clock_is_wrong():
     page = page_of(report_of([], clock_difference_seconds=7300.0, clock_suspect="extend"))
     assert "⚠️ Extend's clock is 2 hours ahead of the local one. Extend's is likely the wrong one" in page
     assert "clock" not in page_of(report_of([]))

@@ -39,7 +39,7 @@ def test_the_text_is_kept_to_the_letter():
     assert Run.from_text("classify", sent).text == sent
 
 
-def test_a_byte_order_mark_is_no_part_of_the_object():
+def test_a_byte_order_mark_is_not_part_of_the_object():
     assert Run.from_text("classify", '\ufeff{"id": "clr_1"}').text == '{"id": "clr_1"}'
 
 
@@ -61,7 +61,7 @@ def test_two_runs_keep_the_unknown_statuses_that_each_came_with():
 
 
 @given(st.text(min_size=1))
-def test_an_unknown_status_is_no_end(status):
+def test_an_unknown_status_is_not_terminal(status):
     ends = {"PROCESSED", "FAILED", "CANCELLED"}
     assert a_run(status=status).is_terminal == (status in ends)
 
@@ -76,7 +76,7 @@ def test_nothing_of_the_document_is_in_the_repr():
     "text",
     ["", "<html>", "[]", "null", "3", '"clr_1"', "{}", '{"id": 7}', '{"id": ""}', '{"id": null}', "[" * 200_000],
 )
-def test_what_is_no_run_object_is_an_unexpected_response(text):
+def test_anything_but_a_run_object_is_an_unexpected_response(text):
     with pytest.raises(ExtendUnexpectedResponseError):
         Run.from_text("classify", text)
 
@@ -112,7 +112,7 @@ def test_a_listed_item_keeps_every_field():
 
 
 @given(JSON)
-def test_a_field_of_another_shape_than_documented_reads_as_missing(odd):
+def test_a_field_of_an_undocumented_shape_reads_as_missing(odd):
     run = a_run(
         status=odd, createdAt=odd, updatedAt=odd, classifier=odd, metadata=odd, file=odd, files=odd, dashboardUrl=odd
     )
@@ -122,7 +122,7 @@ def test_a_field_of_another_shape_than_documented_reads_as_missing(odd):
     assert all(isinstance(name, str) for name in run.file_names)
 
 
-def test_a_workflow_names_all_its_files_and_other_kinds_their_one():
+def test_a_workflow_names_all_files_other_kinds_their_one():
     several = a_run("workflow", files=[{"id": "file_1", "name": "a"}, None, {"id": "file_2"}, {"name": "b"}])
     assert several.file_names == ["a", "b"]
     assert a_run(file={"id": "file_1", "name": "a"}).file_names == ["a"]
@@ -163,7 +163,7 @@ def test_timestamps_are_read_in_each_form_that_the_api_writes(sent, moment):
         *("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"),
     ],
 )
-def test_what_cannot_be_placed_in_time_for_certain_is_no_timestamp(sent):
+def test_an_ambiguous_time_is_no_timestamp(sent):
     assert parse_timestamp(sent) is None
 
 
@@ -190,7 +190,7 @@ def test_each_kind_has_the_paths_and_facts_of_the_vendors_sdk():
     }
 
 
-def test_only_workflows_may_be_cancelled_while_pending_and_end_as_rejected():
+def test_only_workflows_are_cancellable_while_pending():
     assert {kind for kind in RunKind if "PENDING" in kind.cancellable} == {RunKind.WORKFLOW}
     assert {kind for kind in RunKind if "REJECTED" in kind.terminal} == {RunKind.WORKFLOW}
     assert all(PROCESSING in kind.cancellable and not kind.cancellable & kind.terminal for kind in RunKind)

@@ -11,7 +11,7 @@ from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sandbox import Behaviour
 
 
-async def test_a_request_without_the_right_key_version_or_workspace_is_turned_away(still, reach):
+async def test_a_wrong_key_version_or_workspace_is_refused(still, reach):
     world = still(keys={"sk_one": "ws_one", "sk_org": None})
     run_id = world.add(workspace="ws_one")
     right = {"Authorization": "Bearer sk_one", "x-extend-api-version": "2026-02-09"}
@@ -85,7 +85,7 @@ async def test_filters_may_be_ignored_silently(still, reach, heeds, found):
     assert len(answer.json()["data"]) == found
 
 
-async def test_every_answer_has_a_request_id_and_the_worlds_date(still, reach):
+async def test_every_response_has_a_request_id_and_the_worlds_date(still, reach):
     world = still()
     async with reach(world) as client:
         answers = [await client.get("/classify_runs"), await client.get("/nowhere"), await client.post("/parse_runs")]
@@ -113,7 +113,7 @@ async def test_each_kind_is_read_cancelled_and_deleted(still, reach, kind):
 
 
 @pytest.mark.parametrize("empty", [200, 204])
-async def test_a_cancel_may_be_answered_with_nothing(still, reach, empty):
+async def test_the_response_to_a_cancel_may_be_empty(still, reach, empty):
     world = still(behaviour=Behaviour(cancel="empty", empty_status=empty))
     async with reach(world) as client:
         answer = await client.post(f"/classify_runs/{world.add()}/cancel")
@@ -162,7 +162,7 @@ async def test_rate_limits_hold_for_each_category_alone(still, reach):
     assert Counter(entry.category for entry in world.journal if entry.status == 429) == {"GET": 2, "WRITE": 1}
 
 
-async def test_the_journal_tells_what_happened_in_order(still, reach):
+async def test_the_journal_lists_requests_in_order(still, reach):
     world = still(troubles=["get:*:500-after"])
     run_id = world.add()
     async with reach(world) as client:

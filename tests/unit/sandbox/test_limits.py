@@ -14,7 +14,7 @@ START = datetime(2026, 3, 2, tzinfo=UTC)
 
 
 @given(rate=st.sampled_from([0.5, 1.0, 10.0, 75.0]), gaps=st.lists(st.floats(0, 3), max_size=80))
-def test_no_span_of_time_sees_more_than_its_share_and_a_second_more(rate, gaps):
+def test_no_period_has_more_than_its_share_and_a_second_more(rate, gaps):
     limiter, now, passed = Limiter(rate), START, []
     for gap in gaps:
         now += timedelta(seconds=gap)
@@ -28,13 +28,13 @@ def test_no_span_of_time_sees_more_than_its_share_and_a_second_more(rate, gaps):
 
 
 @given(rate=st.sampled_from([0.5, 1.0, 10.0, 25.0, 75.0]), seconds=st.integers(1, 20))
-def test_an_evenly_paced_client_is_never_turned_away(rate, seconds):
+def test_an_evenly_paced_client_is_never_throttled(rate, seconds):
     limiter = Limiter(rate)
     moments = [START + timedelta(seconds=number / rate) for number in range(int(seconds * rate))]
     assert not any(limiter.wait("WRITE", moment) > 1e-5 for moment in moments)
 
 
-def test_whoever_waits_as_long_as_told_gets_through():
+def test_waiting_for_retry_after_is_enough():
     rate = 10
     limiter = Limiter(rate)
     assert [limiter.wait("GET", START) for _ in range(rate)] == [0] * rate

@@ -62,7 +62,7 @@ def test_a_reset_drops_the_connection(troubled, what, left):
 
 
 @pytest.mark.parametrize(("what", "left"), [("slow=0.5", "PROCESSING"), ("slow-after=0.5", "CANCELLED")])
-def test_a_slow_answer_takes_its_time(troubled, what, left):
+def test_a_slow_response_takes_its_time(troubled, what, left):
     troubled.suffers(f"cancel:RUN:{what}")
     with pytest.raises(httpx.ReadTimeout):
         troubled.client.post(f"{troubled.path}/cancel", timeout=0.1)
@@ -82,7 +82,7 @@ def test_any_error_comes_before_or_after_the_request_took_effect(troubled, statu
 
 
 @pytest.mark.parametrize(("what", "header"), [("503=2", "2"), ("429-after=0.5", "0.5")])
-def test_an_error_may_say_when_to_come_back(troubled, what, header):
+def test_an_error_may_say_when_to_retry(troubled, what, header):
     troubled.suffers(f"cancel:RUN:{what}")
     assert troubled.cancel().headers["Retry-After"] == header
 
@@ -92,7 +92,7 @@ def test_an_error_may_say_when_to_come_back(troubled, what, header):
     [("empty", (200, "")), ("html", (200, "<html")), ("list", (200, "[]")), ("redirect", (302, ""))],
 )
 @pytest.mark.parametrize(("after", "left"), [("", "PROCESSING"), ("-after", "CANCELLED")])
-def test_an_odd_answer_comes_before_or_after_the_request_took_effect(troubled, what, shown, after, left):
+def test_a_fault_comes_before_or_after_the_request_took_effect(troubled, what, shown, after, left):
     troubled.suffers(f"cancel:RUN:{what}{after}")
     answer = troubled.cancel()
     assert (answer.status_code, answer.text[:5]) == shown
@@ -113,7 +113,7 @@ def test_a_run_changes_right_before_the_request(troubled):
     assert troubled.status == "PROCESSED"
 
 
-def test_a_run_takes_a_status_nobody_knows(troubled):
+def test_a_run_takes_an_unknown_status(troubled):
     troubled.suffers("get:RUN:status=QUARANTINED")
     assert troubled.client.get(troubled.path).json()["status"] == "QUARANTINED"
     assert troubled.cancel().status_code == 400
@@ -127,7 +127,7 @@ def test_a_touched_run_is_no_longer_stale(troubled):
 
 
 @pytest.mark.parametrize(("mode", "left"), [("never", "PROCESSING"), ("finishes", "PROCESSED"), ("later", "CANCELLED")])
-def test_one_run_may_be_cancelled_in_a_way_of_its_own(still, mode, left):
+def test_one_run_may_have_its_own_cancel_mode(still, mode, left):
     world = still(troubles=[f"cancel:clr_odd:cancel={mode}"])
     odd, plain = world.add(id="clr_odd"), world.add()
     client = httpx.Client(headers=HEADERS)
@@ -149,14 +149,14 @@ async def statuses(client, path, times):
     ("when", "struck"),
     [("", [1]), ("@1", [1]), ("@3", [3]), ("@2-4", [2, 3, 4]), ("@4-", [4, 5, 6])],
 )
-async def test_a_trouble_strikes_when_it_was_told_to(still, reach, when, struck):
+async def test_a_fault_rule_applies_when_it_says(still, reach, when, struck):
     world = still(troubles=[f"get:*:500{when}"])
     async with reach(world) as client:
         seen = await statuses(client, f"/classify_runs/{world.add()}", 6)
     assert [number for number, status in enumerate(seen, 1) if status == 500] == struck
 
 
-async def test_an_outage_lasts_as_long_as_it_says_from_the_first_request_on(still, reach):
+async def test_an_outage_lasts_as_long_as_it_says(still, reach):
     world = still(troubles=["any:*:outage=30@2"])
     async with reach(world) as client:
         path = f"/classify_runs/{world.add()}"
@@ -193,7 +193,7 @@ async def test_in_process_a_reset_is_an_error_of_the_connection_too(still, reach
     assert world.get(run_id).status == "CANCELLED"
 
 
-async def test_slowness_is_slept_by_the_worlds_own_sleep(still, reach):
+async def test_a_slow_response_uses_the_worlds_sleep(still, reach):
     slept = []
 
     async def sleep(seconds):
@@ -219,7 +219,7 @@ written = st.builds(
 
 
 @given(written)
-def test_a_trouble_is_written_as_it_is_read(text):
+def test_a_fault_rule_is_written_the_way_it_is_read(text):
     assert str(Trouble.parse(text)) == text
 
 
@@ -242,7 +242,7 @@ def test_a_trouble_is_written_as_it_is_read(text):
         ("cancel:*:reset@x", "@2-4"),
     ],
 )
-def test_what_cannot_be_read_is_said_in_words(text, why):
+def test_a_fault_rule_that_cannot_be_read_is_explained(text, why):
     with pytest.raises(ExtendInputError, match=why):
         World(troubles=[text])
 
@@ -255,7 +255,7 @@ def struck_by(seed, requests):
     return [str(troubles.strike(*request, now=World().now())) for request in requests]
 
 
-def test_chaos_is_the_same_for_the_same_seed_whatever_the_order_of_runs(still):
+def test_chaos_depends_on_its_seed_and_not_on_the_order(still):
     mine = [("cancel", f"clr_{number}") for number in range(300)]
     forth, back = struck_by(7, mine), struck_by(7, mine[::-1])[::-1]
     assert forth == back
@@ -269,7 +269,7 @@ def test_chaos_strikes_ids_with_a_colon_too():
     assert len({str(Troubles(chaos=seed).strike("get", "clr:a", now=World().now())) for seed in range(99)}) > 5
 
 
-def test_patience_wins_against_chaos():
+def test_retries_succeed_against_chaos():
     for seed in range(50):
         struck = struck_by(seed, [("get", "clr_a")] * 10)
         assert struck[3:] == ["None"] * 7

@@ -18,7 +18,7 @@ def cancelled(world: World, run_id: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("kind", list(RunKind))
-def test_a_population_has_exactly_the_stuck_runs_it_was_asked_for(still, kind):
+def test_a_population_has_exactly_the_stuck_runs_requested(still, kind):
     world = still()
     world.populate(runs=200, stuck=40, seed=7, kind=kind)
     assert len(world.runs) == 200
@@ -29,7 +29,7 @@ def test_a_population_has_exactly_the_stuck_runs_it_was_asked_for(still, kind):
     assert ages == sorted(ages, reverse=True)
 
 
-def test_a_population_has_every_status_and_healthy_runs_are_younger_than_half_an_hour(still):
+def test_a_population_has_every_status_and_young_healthy_runs(still):
     world = still()
     world.populate(runs=60, stuck=12)
     statuses = Counter(record.status for record in world.runs.values())
@@ -45,7 +45,7 @@ def test_a_population_has_every_status_and_healthy_runs_are_younger_than_half_an
     assert all(re.fullmatch(r"clr_[A-Za-z0-9_-]{21}", run_id) for run_id in world.runs)
 
 
-def test_the_same_seed_makes_the_same_runs_and_another_seed_others(still):
+def test_the_same_seed_makes_the_same_runs(still):
     texts = []
     for seed in (1, 1, 2):
         world = still(seed=seed)
@@ -74,7 +74,7 @@ def test_a_live_run_goes_its_way_and_a_stuck_one_stays(still):
     assert world.now() - world.get(stuck).updated_at == timedelta(minutes=90, seconds=80)
 
 
-def test_everything_healthy_has_ended_an_hour_later_and_the_stuck_runs_are_the_same(still):
+def test_an_hour_later_only_the_stuck_runs_are_left(still):
     world = still()
     world.populate(runs=60, stuck=12)
     before = world.stale()
@@ -161,7 +161,7 @@ def test_an_aborted_run_says_so_and_a_verify_run_in_its_own_word(still):
     assert cancelled(world, world.add("verify"))["failureReason"] == "REQUEST_ABORTED"
 
 
-def test_a_cancel_may_take_at_the_nth_read_or_answer_nothing(still):
+def test_a_cancel_may_take_at_the_nth_read_or_return_nothing(still):
     world = still(behaviour=Behaviour(cancel="on_get", cancel_gets=3))
     run_id = world.add()
     cancelled(world, run_id)
@@ -185,7 +185,7 @@ def test_a_run_that_has_ended_is_refused_or_left_alone(still, status):
     assert sum(record.cancels for record in [*world.runs.values(), *lenient.runs.values()]) == 0
 
 
-def test_a_pending_run_is_cancellable_where_it_is_documented_or_switched_on(still):
+def test_a_pending_run_is_cancellable_if_documented_or_switched(still):
     world = still()
     with pytest.raises(Fault):
         cancelled(world, world.add(status="PENDING"))
@@ -205,7 +205,7 @@ def test_a_cancel_moves_updated_at_or_does_not(still, mode, moves):
     assert (world.get(run_id).updated_at > before) is moves
 
 
-def test_updated_at_of_a_healthy_run_moves_while_it_is_processing_where_that_is_switched_on(still):
+def test_updated_at_moves_while_processing_if_switched_on(still):
     world = still(behaviour=Behaviour(heartbeat_seconds=30))
     live, stuck = world.add(plan=[(300, "PROCESSED")]), world.add()
     began = world.now()

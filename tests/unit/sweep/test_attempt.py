@@ -214,7 +214,7 @@ REVIEW = a_run("NEEDS_REVIEW", "workflow")
         *([([P, a_run("NEW")], [refusal], Outcome.ERROR, 1, True) for refusal in REFUSALS]),
     ],
 )
-async def test_each_trouble_ends_in_the_outcome_that_is_true(reads, cancels, outcome, posts, is_open):
+async def test_each_fault_ends_in_the_outcome_that_is_true(reads, cancels, outcome, posts, is_open):
     api = Api(reads, cancels)
     settled = await cancel(api)
     assert settled.cancellation.outcome is outcome
@@ -311,7 +311,7 @@ async def test_a_stop_between_check_and_cancel_sends_no_further_cancel(cancels, 
     assert len(api.calls) < 20
 
 
-async def test_a_hurried_sweep_waits_no_longer_than_it_was_told():
+async def test_a_hurried_sweep_waits_no_longer_than_allowed():
     api = Api([P], [P], seconds=0)
     stop = Stop(api.clock)
 
@@ -333,7 +333,7 @@ async def test_reads_that_wait_for_a_cancel_back_off():
     assert 10 <= len(api.calls) <= 22
 
 
-async def test_an_answer_that_says_less_than_the_read_before_it_is_no_final_object():
+async def test_a_response_that_says_less_is_no_final_object():
     short = Run.from_text("classify", '{"id": "clr_1", "status": "CANCELLED"}', NOW)
     api = Api([P, C], [short])
     settled = await cancel(api)
@@ -347,7 +347,7 @@ async def test_request_ids_of_failed_calls_are_kept_for_the_vendor():
     assert "bad gateway" in settled.cancellation.reason
 
 
-async def test_the_request_id_of_an_accepted_cancel_is_kept_for_the_vendor_too():
+async def test_the_request_id_of_an_accepted_cancel_is_kept():
     accepted = Run.from_text("classify", P.text, P.read_at, "req_7")
     settled = await cancel(Api([P], [accepted]))
     assert settled.cancellation.outcome is Outcome.UNCONFIRMED
@@ -374,7 +374,7 @@ def test_the_first_reason_to_stop_stays_and_a_timer_is_one():
     assert stop.reason == "out of time"
 
 
-async def test_a_cancel_that_hangs_after_a_rate_limited_one_may_have_taken():
+async def test_a_cancel_that_hangs_after_a_429_may_have_taken():
     """The whole call's deadline passes while the repeat of a 429 is under way: nobody knows what became of it."""
     sent = []
 
@@ -449,7 +449,7 @@ async def test_three_checks_in_a_row_that_are_too_old_are_an_error(meanwhile):
     assert "slow proxy" in settled.cancellation.reason
 
 
-async def test_what_a_cache_kept_is_no_check():
+async def test_a_cached_response_is_not_a_check():
     cached = ExtendCachedResponseError("from a cache on the way, 3000 s old", status=200)
     settled = await cancel(Api([cached, cached, P], [C]))
     assert settled.cancellation.outcome is Outcome.CANCELLED
@@ -458,7 +458,7 @@ async def test_what_a_cache_kept_is_no_check():
     assert "from a cache on the way, 3000 s old" in settled.cancellation.reason
 
 
-async def test_what_a_cache_kept_confirms_nothing():
+async def test_a_cached_response_confirms_nothing():
     cached = ExtendCachedResponseError("from a cache on the way, 3000 s old", status=200)
     settled = await cancel(Api([P, cached, C], [P]))
     assert settled.cancellation.outcome is Outcome.CANCELLED
@@ -510,7 +510,7 @@ async def test_a_cancel_that_finds_no_connection_was_not_sent():
         ([P, a_run("NEW")], [REFUSALS[0]], "and NEW is neither in progress nor an end"),
     ],
 )
-async def test_a_reason_says_what_was_sent_and_answered(reads, cancels, says):
+async def test_a_reason_says_what_was_sent_and_returned(reads, cancels, says):
     settled = await cancel(Api(reads, cancels))
     assert says in settled.cancellation.reason
     accepted = any(isinstance(each, Run) for each in cancels)
@@ -542,7 +542,7 @@ async def test_a_run_in_review_after_an_accepted_cancel_is_pending():
         (7200, Outcome.CANCELLED, "another may have come first"),  # a cancel that does not move updatedAt
     ],
 )
-async def test_whose_cancel_it_was_is_told_where_both_are_accepted(seconds_ago, outcome, says):
+async def test_whose_cancel_it_was_is_said_if_both_were_accepted(seconds_ago, outcome, says):
     changed = (NOW - timedelta(seconds=seconds_ago)).isoformat()
     api = Api([a_run(kind="verify")], [a_run("CANCELLED", "verify", changed)], seconds=0)
     settled = await cancel(api, kind=RunKind.VERIFY)
@@ -582,9 +582,7 @@ class Silent(Api):
     ],
     ids=["the check", "the turn of the cancel", "the answer to the cancel", "the confirmation"],
 )
-async def test_a_sweep_that_is_stopped_waits_for_nothing_that_does_not_come(
-    method, leaves, outcome, is_open, monkeypatch
-):
+async def test_a_stopped_sweep_waits_for_no_response_that_hangs(method, leaves, outcome, is_open, monkeypatch):
     monkeypatch.setattr(stopping, "LOOK_EVERY", 0.01)
     api = Silent(method, leaves=leaves)
     stop = Stop(api.clock)

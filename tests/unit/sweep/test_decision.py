@@ -40,7 +40,7 @@ def every_case():
     return itertools.product(runs, triers, (None, "no longer stale"), (False, True))
 
 
-def test_every_read_and_history_leads_to_a_step_that_keeps_the_promises():
+def test_each_read_and_history_leads_to_a_step_that_is_allowed():
     seen = 0
     for run, tried, skip, late in every_case():
         seen += 1
@@ -79,7 +79,7 @@ def test_every_read_and_history_leads_to_a_step_that_keeps_the_promises():
     assert seen > 20_000
 
 
-def test_a_cancel_that_may_have_taken_is_never_given_up_before_the_deadline():
+def test_a_cancel_that_may_have_taken_is_kept_to_the_deadline():
     for run, tried, skip, late in every_case():
         if tried.posts and tried.may_have_taken and not run.is_terminal and not late:
             assert isinstance(next_step(run, tried, skip, late=late), Step)
@@ -96,7 +96,7 @@ def test_a_cancel_that_may_have_taken_is_never_given_up_before_the_deadline():
         ("PROCESSED", "ABORTED", True, Outcome.FINISHED_FIRST),
     ],
 )
-def test_how_a_run_ended_is_told_by_its_status(status, reason, ours, outcome):
+def test_how_a_run_ended_follows_from_its_status(status, reason, ours, outcome):
     assert ended(a_run(status, failureReason=reason), ours=ours) is outcome
 
 
@@ -115,7 +115,7 @@ def test_how_a_run_ended_is_told_by_its_status(status, reason, ours, outcome):
         (0, 100, 50, "classify", False),  # only verify's cancel of an ended run is accepted
     ],
 )
-def test_somebody_elses_cancel_is_told_by_the_runs_own_times(changed, left, updated, kind, before):
+def test_a_foreign_cancel_is_recognised_by_the_runs_own_times(changed, left, updated, kind, before):
     def moment(seconds):
         return None if seconds is None else NOW + timedelta(seconds=seconds)
 
@@ -126,7 +126,7 @@ def test_somebody_elses_cancel_is_told_by_the_runs_own_times(changed, left, upda
     assert step is (Outcome.ALREADY_CANCELLED if before else Outcome.CANCELLED)
 
 
-def test_only_the_first_cancel_tells_when_ours_left():
+def test_only_the_first_cancel_says_when_ours_left():
     tried = Tried()
     tried.sent(Answered.LOST, "none")
     tried.accepted("req_2", NOW)

@@ -36,7 +36,7 @@ def test_the_intent_comes_first_and_is_completed_last(stage):
     assert on.prefect.intents == {}
 
 
-def test_runs_that_share_records_share_as_few_as_their_size_allows(stage, monkeypatch):
+def test_runs_share_as_few_records_as_their_size_allows(stage, monkeypatch):
     on = stage(*({} for _ in range(7)), runs_a_record=50)
     monkeypatch.setattr(recorder, "RECORD_BYTES", int(3.5 * len(on.extend.runs["clr_0"].text())))
     cancellations = on.cancel()
@@ -134,7 +134,7 @@ def test_an_intent_that_cannot_be_completed_is_at_the_end(stage):
 
 
 @pytest.mark.parametrize("error", [RecursionError("too deep to render"), RecordRefusedError("413 too large")])
-def test_a_record_that_cannot_be_made_costs_itself_alone(stage, error):
+def test_a_record_that_cannot_be_made_is_lost_alone(stage, error):
     on = stage({}, {})
     record = on.journal.record
 
@@ -187,7 +187,7 @@ def test_an_unexpected_failure_of_one_run_stops_no_other(stage):
     assert on.prefect.open_runs() == [["clr_0"]]
 
 
-def test_a_scope_makes_a_key_that_heeds_upper_and_lower_case():
+def test_the_key_of_a_scope_is_case_sensitive():
     slugs = {
         Scope(kind=RunKind.PARSE, api_url="https://api.extend.ai", workspace_id=workspace).slug
         for workspace in (None, "ws_AbC", "ws_abc", "ws_" + "x" * 200)

@@ -265,7 +265,7 @@ async def test_a_clock_of_extend_that_is_off_makes_the_guard_no_bolder():
         assert (await account.look()).refusal
 
 
-async def test_a_sweep_that_is_stopped_while_the_guard_reads_selects_nothing():
+async def test_a_sweep_stopped_while_the_guard_reads_selects_nothing():
     for stale in (1, 20):
         account = Account()
         for _ in range(stale):

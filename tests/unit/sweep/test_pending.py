@@ -157,7 +157,7 @@ def test_a_run_whose_record_is_refused_alarms_as_others_do(stage):
     assert len(on.prefect.texts("clr_0")) == 1
 
 
-def test_a_second_attempt_asks_again_and_is_told_again(stage):
+def test_a_second_attempt_asks_again_and_reports_again(stage):
     on = stage({"cancel_troubles": ["5xx"] * 8})
     assert on.play().needs_attention
     first = on.journal.process.name

@@ -250,7 +250,7 @@ def watched(get_run):
     return telling, read
 
 
-def test_a_second_attempt_tells_what_the_first_one_did(stage):
+def test_a_second_attempt_reports_what_the_first_one_did(stage):
     on = stage({}, {})
     on.cancel()
     on.begin(named=True)

@@ -38,12 +38,12 @@ def test_the_counts_add_up_to_the_runs_selected(outcomes):
 
 
 @given(OUTCOMES)
-def test_only_unconfirmed_refused_and_error_need_a_person(outcomes):
+def test_only_unconfirmed_refused_and_error_need_action(outcomes):
     assert report_of(outcomes).needs_attention == (not set(outcomes) <= FINE)
 
 
 @pytest.mark.parametrize("facts", [{"refusal": "too many"}, {"trouble": "HTTP 401"}, {"unrecorded": 1}])
-def test_what_stopped_a_sweep_needs_a_person_too(facts):
+def test_what_stopped_a_sweep_needs_action_too(facts):
     assert SweepReport(**facts).needs_attention
     assert not SweepReport().needs_attention
 

@@ -91,7 +91,7 @@ def ids(survey):
     return [target.run_id for target in survey.stale]
 
 
-async def test_the_stale_ones_are_found_oldest_first_and_the_rest_is_counted():
+async def test_stale_runs_come_oldest_first_and_the_rest_is_counted():
     listings = Listings(
         [
             item("clr_old", 500),
@@ -110,14 +110,14 @@ async def test_the_stale_ones_are_found_oldest_first_and_the_rest_is_counted():
     assert survey.stale[0] == Target("clr_old", NOW - timedelta(minutes=500), NOW - timedelta(minutes=500), 500.0, None)
 
 
-async def test_a_sorted_listing_is_read_no_further_than_the_first_run_that_is_too_young():
+async def test_a_sorted_listing_is_read_to_the_first_young_run():
     listings = Listings([item(f"clr_{n}", n) for n in range(1, 1000)], size=20)
     survey = await survey_of(listings, limit=990, outage_guard=False)
     assert len(survey.stale) == 9
     assert listings.pages_read == 1
 
 
-async def test_a_few_runs_in_order_are_no_sign_that_a_listing_sorts():
+async def test_a_few_runs_in_order_do_not_prove_that_a_listing_sorts():
     # The server's own order happens to begin with two runs in order, the second too young.
     items = [item("clr_a", 70), item("clr_b", 10), item("clr_c", 5), item("clr_old", 500)]
     for size in (1, 2, 3):
@@ -144,7 +144,7 @@ async def test_runs_that_waited_long_in_the_queue_cost_no_more_pages():
     assert listings.pages_read == 1 + 3  # and the guard's three looks at what was cancelled
 
 
-async def test_a_sweep_that_is_stopped_reads_no_further_page_and_selects_nothing():
+async def test_a_stopped_sweep_reads_no_further_page():
     listings = Listings([item(f"clr_{n}", 100 + n) for n in range(9)], size=1)
     stop = Stop(lambda: listings.pages_read)
     stop.after(4, "the sweep took too long")
@@ -181,7 +181,7 @@ async def test_a_run_that_is_listed_twice_is_selected_once():
     assert survey.listed == 1
 
 
-async def test_a_total_limit_asks_by_creation_too_and_finds_what_keeps_changing():
+async def test_a_total_limit_finds_what_keeps_changing():
     listings = Listings([item("clr_a", 100), *(item(f"clr_y{n}", 10) for n in range(9)), item("clr_b", 1, created=600)])
     survey = await survey_of(listings, max_total_minutes=300, outage_guard=False)
     assert ids(survey) == ["clr_a", "clr_b"]
@@ -209,7 +209,7 @@ async def test_the_filters_of_the_policy_are_asked_for():
     ]
 
 
-async def test_a_filter_that_the_kind_does_not_know_is_refused_before_any_request():
+async def test_an_unknown_filter_is_refused_before_any_request():
     listings = Listings([item("wfr_1", 100)])
     with pytest.raises(ExtendInputError):
         await survey_of(listings, kind="workflow", source="API")
@@ -289,7 +289,7 @@ async def test_one_ignored_filter_of_two_is_noticed(name, value, both):
 
 @pytest.mark.parametrize(("name", "value"), FILTERS)
 @pytest.mark.parametrize("items", [OTHERS + OURS, OURS])
-async def test_a_heeded_filter_is_kept_to_though_all_runs_match(name, value, items):
+async def test_a_filter_that_all_runs_match_is_not_called_ignored(name, value, items):
     listings = Listings(items)
     survey = await survey_of(listings, **{name: value})
     assert survey.refusal is None
@@ -336,7 +336,7 @@ async def test_a_summary_without_a_batch_is_in_doubt_and_asked_for():
     assert "ignores batch_id" in survey.refusal
 
 
-async def test_an_empty_first_page_does_not_hide_that_a_filter_is_ignored():
+async def test_an_empty_first_page_hides_no_ignored_filter():
     class EmptyFirst(Listings):
         async def iter_pages(self, kind, **asked):
             yield Page([], 0, self.read_at)
@@ -347,12 +347,12 @@ async def test_an_empty_first_page_does_not_hide_that_a_filter_is_ignored():
     assert "ignores batch_id" in survey.refusal
 
 
-async def test_a_survey_without_guards_says_that_a_filter_is_ignored():
+async def test_a_scan_without_guards_says_that_a_filter_is_ignored():
     survey = await take_survey(Listings(OTHERS, ignores={"source"}), RunKind.CLASSIFY, 60, StalePolicy(source="API"))
     assert "ignores source" in survey.refusal
 
 
-async def test_a_wrong_clock_of_extend_is_told_with_whose_is_wrong():
+async def test_a_wrong_clock_is_reported_with_whose_it_is():
     ahead = NOW + timedelta(hours=2)
     survey = await survey_of(Listings([item("clr_a", 1)], date=ahead, ours=NOW))
     assert survey.clocks == ClockDifference(7200, "extend")
@@ -360,7 +360,7 @@ async def test_a_wrong_clock_of_extend_is_told_with_whose_is_wrong():
     assert (await survey_of(Listings([item("clr_a", 1)], date=NOW, ours=NOW))).clocks is None
 
 
-async def test_runs_changed_since_by_extends_clock_are_young_and_not_future():
+async def test_runs_ahead_of_our_slow_clock_are_young_not_future():
     # Our clock is behind by a minute: what changed a moment ago lies in its future.
     listings = Listings([item("clr_a", -0.9, created=300)], read_at=NOW, date=NOW + timedelta(minutes=1), ours=NOW)
     assert (await survey_of(listings)).exempt == {Exempt.TOO_YOUNG: 1}
@@ -384,7 +384,7 @@ async def test_an_excepted_run_is_counted_and_not_selected():
     assert (ids(survey), survey.exempt) == (["clr_b"], {Exempt.EXCEPT_RUN: 1})
 
 
-async def test_a_survey_that_asks_no_guard_reads_no_more_than_the_listing():
+async def test_a_scan_without_guards_reads_only_the_listing():
     listings = Listings([item(f"clr_{n}", 100 + n) for n in range(30)], size=50)
     survey = await take_survey(listings, RunKind.CLASSIFY, 60, StalePolicy())
     assert survey.refusal is None

@@ -140,7 +140,7 @@ def test_a_run_is_stale_exactly_when_no_rule_leaves_it_alone(run, policy, limit)
 
 
 @given(runs(), policies(), st.integers(1, 200))
-def test_the_check_before_the_cancel_agrees_with_the_survey(run, policy, limit):
+def test_the_recheck_agrees_with_the_scan(run, policy, limit):
     stale = verdict(run, policy, limit) is None
     reason = why_not_stale(run, Target("clr_1"), limit, policy)
     assert (reason is None) == stale
@@ -196,7 +196,7 @@ def test_each_reason_and_each_edge(fields, policy, why):
     assert verdict(a_run(**fields), StalePolicy(**policy)) is why
 
 
-def test_every_reason_to_be_left_alone_is_reached_by_a_rule_or_is_the_listings_own():
+def test_every_skip_reason_is_reached_by_a_rule_or_the_listing():
     shown = {
         *(Exempt.OTHER_STATUS, Exempt.NO_TIMESTAMP, Exempt.FUTURE_TIMESTAMP, Exempt.TOO_YOUNG, Exempt.HELD),
         *(Exempt.EXCEPT_RUN, Exempt.EXCEPT_PROCESSOR, Exempt.OTHER_PROCESSOR, Exempt.OTHER_FILE),
@@ -285,7 +285,7 @@ def test_a_run_is_not_held_by_something_else(key, metadata):
         (None, False),
     ],
 )
-def test_what_looks_like_a_hold_and_is_none_is_noticed(metadata, looks):
+def test_metadata_that_only_looks_like_a_hold_is_noticed(metadata, looks):
     run = a_run(metadata=metadata)
     assert looks_held(run, StalePolicy()) is looks
     assert not is_held(run, StalePolicy())
@@ -301,7 +301,7 @@ def test_metadata_of_any_depth_is_searched_without_an_end():
 
 
 @pytest.mark.parametrize("kind", ["parse", "workflow"])
-def test_a_kind_whose_read_has_no_times_is_judged_by_the_listings(kind):
+def test_a_kind_whose_read_has_no_times_is_judged_by_listings(kind):
     run = a_run(kind, updatedAt=None, createdAt=None)
     old, young = NOW - timedelta(hours=2), NOW - timedelta(minutes=5)
     assert why_not_stale(run, Target("clr_1", old, old), 60, StalePolicy()) is None
@@ -310,7 +310,7 @@ def test_a_kind_whose_read_has_no_times_is_judged_by_the_listings(kind):
     assert why_not_stale(run, Target("clr_1"), 60, StalePolicy())
 
 
-def test_a_kind_whose_read_tells_times_is_never_judged_by_the_listings():
+def test_a_kind_whose_read_has_times_ignores_the_listing():
     run = a_run(updatedAt=None)
     old = NOW - timedelta(hours=2)
     assert why_not_stale(run, Target("clr_1", old, old), 60, StalePolicy()) == "it no longer says when it last changed"
@@ -324,7 +324,7 @@ def test_without_the_apis_clock_no_run_is_stale():
 @pytest.mark.parametrize(
     "status", ["PENDING", "PROCESSING", "PROCESSED", "FAILED", "CANCELLED", "CANCELLING", "NEW", None]
 )
-def test_a_named_run_may_be_cancelled_in_the_statuses_of_its_kind_unless_held(kind, status):
+def test_a_named_run_is_cancelled_in_its_kinds_statuses(kind, status):
     named = a_run(kind, status=status, updatedAt=NOW.isoformat())
     may = status == "PROCESSING" or (kind is RunKind.WORKFLOW and status == "PENDING")
     assert (why_not_at_all(named, StalePolicy()) is None) == may
@@ -366,7 +366,7 @@ def test_a_policy_that_cannot_be_meant_is_refused(policy):
 
 @pytest.mark.parametrize("kind", RunKind)
 @pytest.mark.parametrize("name", ["source", "batch_id", "file_name_contains"])
-def test_a_filter_that_the_kinds_listing_does_not_know_is_refused_before_any_request(kind, name):
+def test_a_filter_that_a_listing_does_not_know_is_refused(kind, name):
     policy = StalePolicy(**{name: "x"})
     if name in kind.filters:
         check_filters(kind, policy)
@@ -388,13 +388,13 @@ def test_rules_by_processor_are_refused_for_kinds_without_one(kind, policy):
 
 
 @given(policies(), st.integers(1, 200))
-def test_a_listing_may_end_only_where_no_processors_limit_is_shorter(policy, limit):
+def test_a_listing_ends_early_only_at_the_shortest_limit(policy, limit):
     shortest = shortest_limit(limit, policy)
     assert shortest == timedelta(minutes=min([limit, *policy.minutes_by_processor.values()]))
 
 
 @given(st.integers(-100, 10**7), st.integers(1, 10**4))
-def test_every_age_lies_in_a_band_and_older_is_never_in_a_younger_one(minutes, limit):
+def test_every_age_lies_in_a_band_in_the_order_of_ages(minutes, limit):
     span = timedelta(minutes=limit)
     band = AGE_BANDS.index(age_band(timedelta(minutes=minutes), span))
     assert band <= AGE_BANDS.index(age_band(timedelta(minutes=minutes + 1), span))
@@ -405,7 +405,7 @@ def test_every_age_lies_in_a_band_and_older_is_never_in_a_younger_one(minutes, l
     "fields",
     [{"metadata": '{"prefect_hold": true}'}, {"metadata": ["prefect_hold"]}, {"metadata": 0}, {"classifier": ["cl_1"]}],
 )
-def test_a_run_that_may_be_held_or_excepted_for_all_one_can_read_is_left_alone(fields):
+def test_a_run_is_left_alone_where_a_hold_cannot_be_read(fields):
     run = a_run(**fields)
     assert verdict(run) is Exempt.UNREADABLE
     assert "cannot be read" in why_not_at_all(run, StalePolicy())
@@ -424,6 +424,6 @@ def test_a_clock_at_the_end_of_time_is_a_clock_all_the_same(now):
 
 @pytest.mark.parametrize("name", ["max_total_minutes", "max_sweep_minutes", "confirm_seconds"])
 @pytest.mark.parametrize("value", [10**15, 10**400])
-def test_a_limit_that_no_clock_can_tell_is_refused(name, value):
+def test_a_limit_that_no_clock_can_express_is_refused(name, value):
     with pytest.raises(ValidationError):
         StalePolicy(**{name: value})

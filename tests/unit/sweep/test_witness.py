@@ -82,7 +82,7 @@ async def looks(witness, *numbers):
     return await asyncio.gather(*(witness.look(Target.of(listed(number))) for number in numbers))
 
 
-def test_all_who_look_at_the_same_time_share_one_listing(runner, witness):
+def test_scans_at_the_same_time_share_one_listing(runner, witness):
     who = witness(map(listed, range(500)))
     found = runner.run(looks(who, *range(40)))
     assert [run.id for run in found] == [f"wr_{number}" for number in range(40)]
@@ -120,7 +120,7 @@ def test_a_page_is_passed_on_when_it_comes_and_not_at_the_end(runner, witness):
     assert who.of.listings == 1
 
 
-def test_no_page_is_read_that_nobody_waits_for(runner, witness):
+def test_a_page_that_no_run_waits_for_is_not_read(runner, witness):
     who = witness(map(listed, range(500)), kind=RunKind.PARSE, size=10)
     runner.run(looks(who, 15, 3))
     assert who.of.pages == 2
@@ -139,7 +139,7 @@ def test_an_unsorted_listing_is_read_to_its_end(runner, witness):
     assert who.of.pages == 5 * LISTINGS
 
 
-def test_a_listing_that_ignores_the_order_hides_nobody(runner, witness):
+def test_a_listing_that_ignores_the_order_hides_no_run(runner, witness):
     who = witness((listed(number) for number in range(499, -1, -1)), size=10)
     assert runner.run(looks(who, 3))[0].id == "wr_3"
 
@@ -176,7 +176,7 @@ def test_late_comers_are_served_by_this_listing_or_the_next(runner, witness):
     assert who.of.listings == 2
 
 
-def test_a_failed_listing_is_told_to_all_and_the_next_is_new(runner, witness):
+def test_a_failed_listing_fails_all_and_the_next_is_new(runner, witness):
     who = witness(map(listed, range(5)))
     who.of.errors = [ExtendServerError("down", status=503)]
 
@@ -189,7 +189,7 @@ def test_a_failed_listing_is_told_to_all_and_the_next_is_new(runner, witness):
     assert [run.id for run in found] == ["wr_1", "wr_2"]
 
 
-def test_who_gives_up_holds_up_nobody_and_ends_the_listing(runner, witness):
+def test_giving_up_delays_no_other_and_ends_the_listing(runner, witness):
     who = witness(map(listed, range(500)), kind=RunKind.PARSE, size=10, seconds=1)
 
     async def story():
@@ -287,7 +287,7 @@ async def test_a_run_that_is_still_listed_as_stale_is_cancelled(kind):
 
 
 @pytest.mark.parametrize("kind", UNDATED)
-async def test_a_run_that_has_ended_is_told_by_its_own_read(kind):
+async def test_a_run_that_has_ended_is_known_by_its_own_read(kind):
     stage = Stage(kind)
     run_id = stage.world.add(kind=kind, age_minutes=90)
     async with stage.client() as client:
