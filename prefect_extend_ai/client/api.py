@@ -1,21 +1,23 @@
-"""Reading and cancelling runs."""
+"""Reading, cancelling and creating runs."""
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import quote
 
-from prefect_extend_ai._json import parse_json
+from prefect_extend_ai.client.exchange import JsonBody
+from prefect_extend_ai.client.reading import read_item, read_list, read_run
 from prefect_extend_ai.client.responses import ApiResponse
 from prefect_extend_ai.client.transport import Transport
-from prefect_extend_ai.errors import ExtendInputError, ExtendUnexpectedResponseError
-from prefect_extend_ai.runs import LONGEST_ID, PROCESSING, KindName, Moment, Run, RunKind, check_run_id
+from prefect_extend_ai.errors import ExtendInputError
+from prefect_extend_ai.runs import PROCESSING, KindName, Moment, Run, RunKind, check_run_id
 
 __all__ = ["LARGEST_PAGE", "ExtendClient", "Page", "ReservedCancel"]
 
@@ -59,7 +61,7 @@ class ReservedCancel:
 
 
 class ExtendClient:
-    """Reads and cancels the runs of one account. For one use: `async with credentials.get_client() as client`.
+    """Reads, cancels and creates the runs of one account. For one use: `async with credentials.get_client() as client`.
 
     Every method raises ExtendInputError for invalid input before anything is sent, ExtendTransportError without a
     response, and an ExtendAPIError for an error response. `Transport` describes retries and rate limits.
@@ -97,6 +99,29 @@ class ExtendClient:
         kind = self._ready(kind)
         response = await self._transport.post(f"{self._path(kind, run_id)}/cancel")
         return self._run(response, kind, run_id)
+
+    async def create_run(
+        self,
+        request: Mapping[str, Any],
+        kind: RunKind | KindName = RunKind.CLASSIFY,
+        *,
+        before_send: Callable[[], None] = lambda: None,
+    ) -> Run:
+        """Create one run, once; returns the run from the response.
+
+        Nothing was created after ExtendNotSentError, ExtendRateLimitError and SharedLimitError. After
+        ExtendTransportError, ExtendServerError and ExtendUnexpectedResponseError a run may exist: look for it in a
+        listing before another request.
+
+        Args:
+            request: the request's JSON: `file`, `classifier` (`extractor`, ...) or `config`, `metadata`.
+            kind: the kind of run.
+            before_send: called right before the bytes leave; ExtendNotSentError from it ends the call.
+        """
+        kind = self._ready(kind)
+        body = JsonBody(json.dumps(request, separators=(",", ":")))
+        response = await self._transport.create(kind.path, body, before_send=before_send)
+        return self._run(response, kind, None)
 
     @asynccontextmanager
     async def reserve_cancel(
@@ -210,11 +235,11 @@ class ExtendClient:
             self._ready(kind)
             # The same parameters with every token: the API binds a token to its query.
             response = await self._transport.get(kind.path, params | ({"nextPageToken": token} if token else {}))
-            found = _read_list(response)
+            found = read_list(response)
             if isinstance(found, str):
                 raise self._transport.unexpected_response(response, found)
             items, token = found
-            runs = [run for item in items if (run := _read_item(kind, item, response)) is not None]
+            runs = [run for item in items if (run := read_item(kind, item, response)) is not None]
             yield Page(runs, len(items) - len(runs), response.read_at, response.date, response.received_at)
             if token is None:
                 return
@@ -222,8 +247,8 @@ class ExtendClient:
                 raise self._transport.unexpected_response(response, "a repeated page token: the listing has no end")
             seen.add(token)
 
-    def _run(self, response: ApiResponse, kind: RunKind, run_id: str) -> Run:
-        run = _read_run(kind, response, run_id)
+    def _run(self, response: ApiResponse, kind: RunKind, run_id: str | None) -> Run:
+        run = read_run(kind, response, run_id)
         if isinstance(run, str):
             raise self._transport.unexpected_response(response, run)
         return run
@@ -242,38 +267,3 @@ class ExtendClient:
             self._warned_of_ids.add(kind)
             logger.warning("%r does not begin with %r, as the ids of %s runs do", run_id, kind.id_prefix, kind)
         return f"{kind.path}/{quote(run_id, safe='')}"
-
-
-# These functions return a problem as text and do not raise: an error reporter may show the local variables of a frame
-# that raises, and these hold document data.
-
-
-def _read_run(kind: RunKind, response: ApiResponse, run_id: str) -> Run | str:
-    try:
-        run = Run.from_text(kind, response.text, response.read_at, response.request_id, response.date)
-    except ExtendUnexpectedResponseError as error:
-        return error.message
-    if run.id == run_id:
-        return replace(run, asked_at=response.asked_at)
-    return f"another run ({run.id[:LONGEST_ID]!r}) than the requested one ({run_id!r})"
-
-
-def _read_item(kind: RunKind, item: Any, response: ApiResponse) -> Run | None:
-    try:
-        return replace(Run.from_item(kind, item, response.read_at, response.date), asked_at=response.asked_at)
-    except ExtendUnexpectedResponseError:
-        return None
-
-
-def _read_list(response: ApiResponse) -> tuple[list[Any], str | None] | str:
-    """The items of a listing and the token of its next page."""
-    try:
-        body = parse_json(response.text)
-    except ValueError:
-        return "not JSON"
-    if not isinstance(body, dict) or not isinstance(body.get("data"), list):
-        return "not a list of runs"
-    token = body.get("nextPageToken")
-    if token is not None and not isinstance(token, str):
-        return "a page token that is not text"
-    return body["data"], token or None

@@ -24,15 +24,23 @@ from prefect_extend_ai.errors import (
 )
 from prefect_extend_ai.runs import Moment
 
-__all__ = ["AWAY", "Call", "Reservation", "Wire"]
+__all__ = ["AWAY", "Call", "JsonBody", "Reservation", "Wire"]
 
 AWAY = "waiting for the response"
 """State of a call whose request may have taken effect."""
+JSON_HEADERS = {"content-type": "application/json"}
 NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
 """Errors of a request whose bytes never left."""
 
 Params = Mapping[str, str | int]
 Trace = Callable[[str, Mapping[str, Any]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class JsonBody:
+    """The body of a request. Not in the repr: it may hold document data, and an error reporter may show frames."""
+
+    text: str = field(repr=False)
 
 
 @dataclass(slots=True)
@@ -59,6 +67,7 @@ class Call:
         seconds: how long it may take.
         latest: the latest time at which a request of it may leave.
         before_send: called right before the bytes of a request leave.
+        body: the body of its requests; None for none.
         reservation: its reserved turn. The shared rate limit was acquired with it, and the request is sent only once.
         doing: what it waits for, for messages.
         asked_to_wait: seconds to wait by the last response; None where it had no `Retry-After`.
@@ -72,6 +81,7 @@ class Call:
     seconds: float
     latest: float = math.inf
     before_send: Callable[[], None] | None = None
+    body: JsonBody | None = None
     reservation: Reservation | None = None
     doing: str = ""
     asked_to_wait: float | None = None
@@ -169,7 +179,11 @@ class Wire:
             extensions["trace"] = call.tracer(self._now)
         else:
             call.leaves(self._now())
-        streamed = await http.send(http.build_request(method, path, params=params, extensions=extensions), stream=True)
+        content, headers = (call.body.text, JSON_HEADERS) if call.body is not None else (None, None)
+        request = http.build_request(
+            method, path, params=params, content=content, headers=headers, extensions=extensions
+        )
+        streamed = await http.send(request, stream=True)
         if call.doing != AWAY:
             # No trace events from this HTTP stack: from now on, use the time before `http.send`.
             self._connections.traces, call.doing = False, AWAY

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ import stamina
 from pydantic import SecretStr
 
 from prefect_extend_ai.client.connections import Connect
-from prefect_extend_ai.client.exchange import AWAY, Call, Reservation, Wire
+from prefect_extend_ai.client.exchange import AWAY, Call, JsonBody, Reservation, Wire
 from prefect_extend_ai.client.rate_limiter import RateLimiter, TooLate
 from prefect_extend_ai.client.responses import ApiResponse
 from prefect_extend_ai.errors import (
@@ -39,13 +39,14 @@ T = TypeVar("T")
 class Transport:
     """One account's connection to Extend's API.
 
-    Reads and writes have separate rate limiters, because the API counts them separately (vendor's page on rate
-    limits). A 429, or a 503 with `Retry-After`, slows its whole category.
+    Reads, writes and creates have separate rate limiters, because the API counts them separately (vendor's page on
+    rate limits: GET, WRITE, RUN). A 429, or a 503 with `Retry-After`, slows its whole category.
 
     Retries: after a 429, a read or a write is retried until the call's deadline, because the request was not carried
     out. A read is also retried after 408, 5xx and a lost connection: up to five attempts with a jittered back-off of
     about ten seconds in all, or as long as `Retry-After` says. A write is not retried otherwise, because only a fresh
-    read can show its outcome; and a reserved write is never retried, because its check would be too old.
+    read can show its outcome; and a reserved write is never retried, because its check would be too old. A create is
+    also retried when its request never left.
 
     The key is sent to the host of `base_url` and nowhere else. No redirect is followed. Proxies from the environment
     are used for https, where they see only the host's name, and not for plain http.
@@ -100,6 +101,7 @@ class Transport:
         """The current time, by the clocks that the age of a response is measured with."""
         self._reads = RateLimiter(requests_per_second, clock=clock, sleep=sleep)
         self._writes = RateLimiter(requests_per_second, clock=clock, sleep=sleep)
+        self._creates = RateLimiter(requests_per_second, clock=clock, sleep=sleep)
         self._wire = Wire(
             base_url,
             api_key,
@@ -129,6 +131,21 @@ class Transport:
         """
         call = self._call(f"POST {path}")
         return await self._in_time(call, self._once(call, self._writes, "POST", path))
+
+    async def create(self, path: str, body: JsonBody, *, before_send: Callable[[], None]) -> ApiResponse:
+        """Send a POST that starts a run.
+
+        Sent again only after a 429 and after a request that never left. Raises as `get` does; ExtendNotSentError,
+        ExtendRateLimitError and SharedLimitError say that nothing was created.
+
+        Args:
+            path: the path of the request.
+            body: the body of the request.
+            before_send: called right before the bytes leave; an exception from it ends the call, and nothing was sent.
+        """
+        call = self._call(f"POST {path}")
+        call.body, call.before_send = body, before_send
+        return await self._in_time(call, self._create(call, path, before_send))
 
     async def post_reserved(
         self, path: str, reservation: Reservation, *, within: float, before_send: Callable[[], None]
@@ -200,6 +217,21 @@ class Transport:
         except BaseException:
             self._writes.end_reservation()
             raise
+
+    async def _create(self, call: Call, path: str, before_send: Callable[[], None]) -> ApiResponse:
+        def retry(error: Exception) -> bool:
+            if isinstance(error, ExtendNotSentError):
+                with suppress(ExtendNotSentError):  # a request that was withdrawn never left either
+                    before_send()
+                    return True
+            return False
+
+        async for attempt in stamina.retry_context(
+            on=retry, attempts=ATTEMPTS, timeout=None, wait_initial=0.5, wait_max=5, wait_jitter=1
+        ):
+            with attempt:
+                return await self._once(call, self._creates, "POST", path)
+        raise AssertionError("the last attempt returns or raises")  # pragma: no cover
 
     async def _read(self, call: Call, path: str, params: Params | None) -> ApiResponse:
         def retry(error: Exception) -> bool | float:

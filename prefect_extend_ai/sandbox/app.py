@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from http import HTTPStatus
 from typing import Any
 
@@ -10,14 +9,13 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from prefect_extend_ai.runs import CANCELLING, PROCESSED, PROCESSING, RunKind
+from prefect_extend_ai.runs import CANCELLING, PROCESSING, RunKind
 from prefect_extend_ai.sandbox.behaviour import Behaviour
+from prefect_extend_ai.sandbox.creation import creation
 from prefect_extend_ai.sandbox.faults import Fault, fault_response
 from prefect_extend_ai.sandbox.gateway import Gateway, call_of
 from prefect_extend_ai.sandbox.listing import Query, SortBy
 from prefect_extend_ai.sandbox.objects import to_text
-from prefect_extend_ai.sandbox.population import processors
-from prefect_extend_ai.sandbox.record import Processor
 from prefect_extend_ai.sandbox.world import World
 
 __all__ = ["create_app"]
@@ -64,14 +62,11 @@ def _routes(kind: RunKind, world: World) -> APIRouter:
 
     @router.post("")
     async def create_run(request: Request) -> Response:
-        run = _creation(kind, await request.body())
-        seconds = world.behaviour.created_run_seconds
-        plan = [] if seconds is None else [(seconds, PROCESSED)]
+        call, body = call_of(request), await request.body()
         with world.lock:
-            source_id = call_of(request).request_id
-            workspace = call_of(request).workspace
-            run_id = world.add(kind, PROCESSING, plan=plan, workspace=workspace, source_id=source_id, **run)
-            return _json(world.text(run_id))
+            others = (each for each in world.runs.values() if each.workspace == call.workspace)
+            run = creation(kind, body, others, world.behaviour)
+            return _json(world.create(kind, call.workspace, source_id=call.request_id, **run))
 
     @router.get("/{run_id}")
     async def get_run(request: Request, run_id: str) -> Response:
@@ -128,38 +123,3 @@ def _filters(kind: RunKind) -> list[str]:
     names += ["batchId"] if kind is not RunKind.VERIFY else ["riskLevel"]
     names += ["source", "sourceId"] if kind is not RunKind.WORKFLOW else []
     return names
-
-
-def _creation(kind: RunKind, body: bytes) -> dict[str, Any]:
-    """The attributes of the run to create. Raises Fault 400 for an invalid request."""
-    try:
-        asked = json.loads(body)
-    except ValueError:
-        asked = None
-    if not isinstance(asked, dict):
-        raise Fault(400, "INVALID_REQUEST", "The body must be a JSON object.")
-    file, metadata = asked.get("file"), asked.get("metadata")
-    if not isinstance(file, dict) or not any(isinstance(file.get(how), str) for how in ("url", "id", "text", "base64")):
-        raise Fault(400, "INVALID_REQUEST", "file must be an object with a url, an id, a text or base64.")
-    if metadata is not None and not isinstance(metadata, dict):
-        raise Fault(400, "INVALID_REQUEST", "metadata must be an object.")
-    run: dict[str, Any] = {"file_name": _file_name(file), "metadata": metadata}
-    if kind.processor is None:
-        return run
-    reference, config = asked.get(kind.processor), asked.get("config")
-    if isinstance(reference, dict) and isinstance(reference.get("id"), str):
-        known = {processor.id: processor for processor in processors(kind)}
-        run["processor"] = known.get(reference["id"], Processor(reference["id"], reference["id"]))
-    elif isinstance(config, dict) and kind is not RunKind.WORKFLOW:
-        run["config"] = config
-    else:
-        raise Fault(400, "INVALID_REQUEST", f"Give a {kind.processor} with an id, or a config.")
-    return run
-
-
-def _file_name(file: dict[str, Any]) -> str:
-    if isinstance(file.get("name"), str):
-        return str(file["name"])
-    if isinstance(file.get("url"), str):
-        return str(file["url"]).partition("?")[0].rpartition("/")[2] or "document.pdf"
-    return "document.txt"

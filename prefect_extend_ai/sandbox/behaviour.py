@@ -83,3 +83,13 @@ class Behaviour(BaseModel):
     created_run_seconds: float | None = Field(
         default=20.0, ge=0, description="Seconds until a run created over the API is PROCESSED; `none` for never."
     )
+    create_seconds: float = Field(
+        default=0.0, ge=0, description="Seconds until a created run exists for reads and listings."
+    )
+    reuses_files: bool = Field(
+        default=True, description="Whether a create takes the file id of a run that was cancelled or failed."
+    )
+    keeps_version: bool = Field(
+        default=True, description="Whether a run is created with the processor version that the request names."
+    )
+    metadata_bytes: int = Field(default=10_240, ge=1, description="Most bytes of metadata that a create takes.")

@@ -25,9 +25,12 @@ class Life:
         self._events: list[tuple[datetime, int, Record, State | None]] = []
         self._order = itertools.count()
 
-    def start(self, record: Record, now: datetime) -> None:
-        """Show a new run in listings, and start its plan."""
-        self._listing.show(record, record.state)
+    def start(self, record: Record, now: datetime, *, late: bool = False) -> None:
+        """Show a new run in listings, and start its plan; `late` for one that listings show with their lag."""
+        if late and self._behaviour.list_lag_seconds:
+            self._push(now + timedelta(seconds=self._behaviour.list_lag_seconds), record, record.state)
+        else:
+            self._listing.show(record, record.state)
         self._wake(record, now)
 
     def end(self, record: Record) -> None:

@@ -12,7 +12,7 @@ from prefect_extend_ai.runs import FAILED, PROCESSED, RunKind
 from prefect_extend_ai.sandbox.behaviour import Behaviour
 from prefect_extend_ai.sandbox.record import Record, State
 
-__all__ = ["full", "summary", "timestamp", "to_text"]
+__all__ = ["CONFIGS", "file_id", "full", "summary", "timestamp", "to_text"]
 
 # Python's JSON writes 1.5 for 1.50; the API may write either, and a client that keeps the text must keep it.
 # The mark is new in each process, so that no document can carry it.
@@ -25,7 +25,7 @@ _CLASSES = [
     for name in _TYPES
 ]
 _PARSE_CONFIG = {"target": "markdown", "chunkingStrategy": {"type": "page"}, "engine": "parse_performance"}
-_CONFIGS: dict[RunKind, dict[str, Any]] = {
+CONFIGS: dict[RunKind, dict[str, Any]] = {
     RunKind.CLASSIFY: {
         "baseProcessor": "classification_standard",
         "baseVersion": "2.1.0",
@@ -108,7 +108,7 @@ def _common(record: Record, state: State, behaviour: Behaviour) -> dict[str, Any
     }
     if kind is RunKind.WORKFLOW:
         return body | _workflow(record, state, behaviour) | {"files": [file] if file else []}
-    body |= {"output": _output(record) if processed else None, "config": _CONFIGS[kind], "file": file}
+    body |= {"output": _output(record) if processed else None, "config": CONFIGS[kind], "file": file}
     if kind in _REVIEWABLE:
         body |= _reviewable(record, behaviour)
     else:
@@ -175,7 +175,7 @@ def _processor(record: Record, behaviour: Behaviour) -> dict[str, Any]:
         f"{name}Version": {
             "object": f"{name}_version",
             "id": record.processor.id.replace("_", "v_", 1),
-            "version": "2.1",
+            "version": record.version,
             **of_kind,
             "createdAt": made,
             "createdBy": {"type": "user", "email": "owner@example.com"},
@@ -216,7 +216,7 @@ def _file(record: Record, behaviour: Behaviour) -> dict[str, Any] | None:
     made = timestamp(record.created_at, behaviour)
     return {
         "object": "file",
-        "id": f"file_{record.id[-21:]}",
+        "id": file_id(record),
         "name": record.file_name,
         "type": "PDF",
         "parentFileId": None,
@@ -224,6 +224,11 @@ def _file(record: Record, behaviour: Behaviour) -> dict[str, Any] | None:
         "createdAt": made,
         "updatedAt": made,
     }
+
+
+def file_id(record: Record) -> str:
+    """The id of a run's document."""
+    return record.file_id or f"file_{record.id[-21:]}"
 
 
 def _pages(record: Record) -> int:

@@ -35,6 +35,8 @@ class Record:
 
     Attributes:
         number: determines the run's made-up content.
+        file_id: its document's id; None for one that is made from the run's id.
+        version: the version of its processor.
         raw: JSON fields that replace or extend those of the response.
         plan: times and statuses of the run's own changes; empty for a run that is stuck or has ended.
         state: the state that a single read shows.
@@ -52,7 +54,9 @@ class Record:
     created_at: datetime
     state: State
     file_name: str | None = None
+    file_id: str | None = None
     processor: Processor | None = None
+    version: str = "2.1"
     source: str = "API"
     source_id: str | None = None
     batch_id: str | None = None

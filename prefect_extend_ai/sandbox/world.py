@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from prefect_extend_ai.runs import PROCESSING, KindName, RunKind
+from prefect_extend_ai.runs import PROCESSED, PROCESSING, KindName, RunKind
 from prefect_extend_ai.sandbox.behaviour import Behaviour
 from prefect_extend_ai.sandbox.dice import dice_of, new_id
 from prefect_extend_ai.sandbox.faults import Fault
@@ -75,6 +75,7 @@ class World:
         self._ahead = timedelta()
         self._rng = dice_of(f"ids/{seed}")
         self._listing = Listing()
+        self._due: list[tuple[datetime, Record]] = []
         self.life = Life(self.behaviour, self._listing)
 
     @classmethod
@@ -131,8 +132,11 @@ class World:
         batch_id: str | None = None,
         metadata: dict[str, Any] | None = None,
         file_name: str | None = "document.pdf",
+        file_id: str | None = None,
+        version: str = "2.1",
         failure_reason: str | None = None,
         plan: Sequence[tuple[float, str]] = (),
+        late: bool = False,
         **raw: Any,
     ) -> str:
         """Add a run and return its id.
@@ -151,8 +155,11 @@ class World:
             batch_id: the batch that it belongs to.
             metadata: the metadata from its creator.
             file_name: its document's name; None for a document that could not be read.
+            file_id: its document's id; one made from the run's id where none is given.
+            version: the version of its processor.
             failure_reason: why it FAILED.
             plan: pairs of seconds from now and the run's status then; a run without a plan does not change.
+            late: whether it appears as late as a run that a request creates.
             raw: JSON fields that replace or extend those of the response: `updatedAt=None`, `newField={...}`.
         """
         kind = RunKind(kind)
@@ -168,6 +175,8 @@ class World:
                 created_at=created,
                 state=State(status, updated, failure_reason),
                 file_name=file_name,
+                file_id=file_id,
+                version=version,
                 processor=Processor(processor, processor) if isinstance(processor, str) else processor,
                 source=source,
                 source_id=source_id,
@@ -176,9 +185,16 @@ class World:
                 raw=raw,
                 plan=[(now + timedelta(seconds=after), what) for after, what in plan],
             )
-            self.runs[record.id] = record
-            self.life.start(record, now)
+            wait = timedelta(seconds=self.behaviour.create_seconds if late else 0)
+            if wait:
+                self._due.append((now + wait, record))
+            else:
+                self._appear(record, now, late=late)
             return record.id
+
+    def _appear(self, record: Record, now: datetime, *, late: bool) -> None:
+        self.runs[record.id] = record
+        self.life.start(record, now, late=late)
 
     def get(self, run_id: str) -> Record:
         """A run, after everything due. Raises KeyError for an unknown id."""
@@ -244,6 +260,14 @@ class World:
         shown = State("PENDING", record.updated_at) if mode == "pending" else record.state
         return to_text(full(record, shown, self.behaviour))
 
+    def create(self, kind: RunKind, workspace: str, **facts: Any) -> str:
+        """Create a run and return the body of the response. `facts` are those of `add`."""
+        seconds = self.behaviour.created_run_seconds
+        plan = [] if seconds is None else [(seconds, PROCESSED)]
+        run_id = self.add(kind, PROCESSING, plan=plan, workspace=workspace, late=True, **facts)
+        record = self.runs.get(run_id) or next(each for _, each in self._due if each.id == run_id)
+        return to_text(full(record, record.state, self.behaviour))
+
     def remove(self, record: Record) -> None:
         """Delete a run."""
         del self.runs[record.id]
@@ -251,4 +275,7 @@ class World:
 
     def tick(self) -> None:
         """Apply everything that is due."""
+        for due in [each for each in self._due if each[0] <= self.now()]:
+            self._due.remove(due)
+            self._appear(due[1], due[0], late=True)
         self.life.tick(self.now())

@@ -62,7 +62,9 @@ READINGS = {
     "date_ahead_minutes": [0, 120],
 }
 """Each switch that a sweep can notice, and what it is set to."""
-APART = {"file_name_case", "heeds_filters", "created_run_seconds", "no_workspace_status"}
+CREATES = {"create_seconds", "reuses_files", "keeps_version", "metadata_bytes"}
+"""Switches of creates, of which a sweep makes none; `test_resubmission.py` tries them."""
+APART = {"file_name_case", "heeds_filters", "created_run_seconds", "no_workspace_status"} | CREATES
 """Switches without effect on a sweep without a filter; they have separate tests."""
 AROUND = {"rate": [None, 15], "max_total_minutes": [None, 240]}
 """What else is combined with them: the sandbox's rate limit, and a limit by creation."""
