@@ -1,7 +1,7 @@
 # `make demo` and `make test` are all a newcomer needs; everything made is git-ignored.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test test-fast screenshots prove bench check format lock clean
+.PHONY: help demo ui test test-fast screenshots prove bench docs docs-serve check format lock clean
 
 # The first that runs and is new enough. (A pyenv shim exists for versions that do not run.)
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
@@ -32,14 +32,21 @@ test-fast: $(INSTALLED) ## unit and contract tests without coverage, under a min
 	HYPOTHESIS_PROFILE=fast $(BIN)/pytest --no-cov --dist=worksteal tests/unit tests/contract $(ARGS)
 
 screenshots: $(INSTALLED) ## take the pictures of the README anew, in a real browser
-	$(BIN)/pytest --no-cov --numprocesses=0 tests/browser/test_pictures.py
-	cp tests/output/docs/*.png docs/
+	RENEW_PICTURES=yes $(BIN)/pytest --no-cov --numprocesses=0 tests/browser/test_pictures.py
+	cp tests/output/docs/*.png tests/output/docs/*.json docs/
 
 prove: $(INSTALLED) ## the promises over ten thousand schedules of troubles, crashes and sweeps at once
 	HYPOTHESIS_PROFILE=prove $(BIN)/pytest --no-cov --dist=load tests/unit/test_promises.py $(ARGS)
 
 bench: $(INSTALLED) ## how near a sweep comes to the API's limit; make bench ARGS="--quick" for a short look
 	$(BIN)/python -m bench $(ARGS)
+
+docs: $(INSTALLED) ## build the documentation into site/; a broken link fails
+	$(BIN)/python scripts/reference.py
+	$(BIN)/zensical build --strict --clean
+
+docs-serve: docs ## the same, and look at it in a browser until Ctrl-C
+	$(BIN)/zensical serve
 
 check: $(INSTALLED) ## lint, format, types, and which room imports which
 	$(BIN)/ruff check .
@@ -54,12 +61,12 @@ format: $(INSTALLED) ## mend what ruff can mend
 lock: ## renew constraints.txt with today's releases
 	rm -rf .venv-lock
 	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/pip install --quiet '.[test,dev]'
+	.venv-lock/bin/pip install --quiet '.[test,dev,docs]'
 	.venv-lock/bin/pip freeze --exclude prefect-extend-ai > constraints.txt
 	rm -rf .venv-lock
 
 clean: ## remove everything that make has made
-	rm -rf .venv .venv-lock build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/output
+	rm -rf .venv .venv-lock build dist site *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/output
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -67,6 +74,6 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(BIN)/python -c '$(TOOLS)' > .venv/tools.txt
 	@# The warning that a folder here may come before the installed one is true and meant: it is the same files.
 	@echo "Installing into .venv, once: about a minute"
-	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,dev]' $(if $(PREFECT),'prefect$(PREFECT)') \
+	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,dev,docs]' $(if $(PREFECT),'prefect$(PREFECT)') \
 		-c $(if $(PREFECT),.venv/tools.txt,constraints.txt)
 	@touch $@

@@ -36,11 +36,15 @@ class CommandHelp:
         return f"{self.summary}\n\n{self.details}" if self.details else self.summary
 
     @property
+    def exit_codes(self) -> Mapping[int, str]:
+        """Every exit code and what it means; an empty meaning where the command never ends so."""
+        return {0: "Done."} | COMMON_CODES | dict(self.codes)
+
+    @property
     def epilogue(self) -> str:
         """What is shown below the options."""
-        codes = {0: "Done."} | COMMON_CODES | dict(self.codes)
         examples = "\n".join(f"    {each}" for each in self.examples)
-        meanings = "\n".join(f"    {code:<5}{meaning}" for code, meaning in sorted(codes.items()) if meaning)
+        meanings = "\n".join(f"    {code:<5}{meaning}" for code, meaning in sorted(self.exit_codes.items()) if meaning)
         return f"Examples:\n\n{examples}\n\nExit codes:\n\n{meanings}"
 
 

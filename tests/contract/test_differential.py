@@ -1,6 +1,6 @@
 """The same call through our client and through the vendor's SDK: the same facts, and where they part, why.
 
-The README tells the second half as a table, a row for each test.
+docs/comparison.md tells the second half as a table, a row for each test.
 """
 
 from __future__ import annotations
@@ -371,7 +371,7 @@ async def test_a_run_is_kept_to_the_letter(sdk, ours, world):
 
 
 def test_the_table_of_differences_has_one_row_per_test():
-    page = (Path(__file__).parents[2] / "README.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "comparison.md").read_text()
     rows = re.findall(r"\| `(test_\w+)` \|$", page, re.MULTILINE)
     tests = [name for name in globals() if name.startswith("test_")]
     parting = tests[tests.index("test_an_id_stays_one_segment_of_the_path") : -1]

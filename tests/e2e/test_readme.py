@@ -1,4 +1,4 @@
-"""The README's examples, taken from the page and run as they stand."""
+"""The examples of README and documentation, taken from the pages and run as they stand."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ import pytest
 from prefect import Flow
 
 from prefect_extend_ai import ExtendCredentials
-from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sandbox import Behaviour, World, serve
 
-README = Path(__file__).parents[2] / "README.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "own-flows.md"]
+BLOCKS = [
+    block
+    for page in PAGES
+    for block in re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+]
 
 
 @pytest.fixture
 def example(tmp_path):
-    """Runs the README's block that defines this name, as a script of the user's would, and gives the name."""
+    """Runs the block that defines this name, as a script of the user's would, and gives the name."""
 
     def run(name):
         (block,) = [block for block in BLOCKS if f"def {name}(" in block]
@@ -48,7 +52,7 @@ async def saved(extend):
 
 def test_there_are_examples_and_each_is_run_by_a_test():
     names = {name for block in BLOCKS for name in re.findall(r"^async def (\w+)\(", block, re.MULTILINE)}
-    assert names == {"classify", "sweep"}
+    assert names == {"classify", "sweep", "cancel_oldest"}
 
 
 async def test_a_document_classified_in_time_is_reported_by_its_type(extend, saved, example):
@@ -98,6 +102,8 @@ async def test_the_sweep_of_the_example_says_what_it_did(extend, example, monkey
     assert "1 refused by Extend" in capsys.readouterr().out
 
 
-def test_the_kinds_that_the_page_names_are_those_there_are():
-    (row,) = re.findall(r"^\| `kind` \| (.*) \|$", README.read_text(), re.MULTILINE)
-    assert re.findall(r"`(\w+)`", row) == [kind.value for kind in RunKind]
+async def test_the_oldest_stale_run_of_the_example_is_cancelled(extend, saved, example, capsys):
+    oldest, younger = extend.world.add(age_minutes=90), extend.world.add(age_minutes=70)
+    await example("cancel_oldest")()
+    assert [extend.world.get(run_id).status for run_id in (oldest, younger)] == ["CANCELLED", "PROCESSING"]
+    assert "True 1 cancel sent (accepted), status is CANCELLED CANCELLED" in capsys.readouterr().out

@@ -25,13 +25,15 @@ FOLDERS = {"prefect_extend_ai": "prefect_extend_ai"} | {
 }
 """Where each folder of the checkout lies in the wheel."""
 SHIPPED = {".py", ".yaml", ".typed"}
+PLUGIN = "pytest_extend_sandbox.py"
+"""Beside the package, since pytest imports it at every start."""
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from a copy: what an earlier build left in build/ must not get in."""
     source = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", PLUGIN):
         shutil.copy(ROOT / name, source)
     for folder in (*FOLDERS, "tests"):
         shutil.copytree(ROOT / folder, source / folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
@@ -78,11 +80,14 @@ def in_checkout() -> set[str]:
 
 def test_the_wheel_has_every_module_and_nothing_else(contents: set[str]):
     installed = {name for name in contents if ".dist-info/" not in name}
-    assert installed == in_checkout()
+    assert installed == in_checkout() | {PLUGIN}
 
 
-def test_the_wheel_takes_one_top_level_name(contents: set[str]):
-    assert {name.split("/")[0] for name in contents if ".dist-info/" not in name} == {"prefect_extend_ai"}
+def test_the_wheel_takes_one_name_and_the_plugin(contents: set[str]):
+    assert {name.split("/")[0] for name in contents if ".dist-info/" not in name} == {
+        "prefect_extend_ai",
+        PLUGIN,
+    }
 
 
 def test_the_wheel_is_typed_and_licensed(contents: set[str]):

@@ -1,4 +1,4 @@
-"""What semantic versioning covers is what `public_api.txt` lists, and README.md says so in one sentence.
+"""What semantic versioning covers is what `public_api.txt` lists, and docs/changelog.md says so in one sentence.
 
 A line that disappears or changes breaks somebody's code, automation or script: it needs a line in the changelog that
 says what to type instead. To renew the list on purpose: `.venv/bin/python tests/unit/test_public_api.py`.
@@ -54,8 +54,8 @@ def test_the_list_has_names_of_every_sort():
     } <= set(LIST.read_text().splitlines())
 
 
-def test_the_readme_says_what_versioning_covers():
-    section = (ROOT / "README.md").read_text().partition("\n## Versions\n")[2].partition("\n## ")[0]
+def test_the_docs_say_what_versioning_covers():
+    section = (ROOT / "docs" / "changelog.md").read_text().partition("versioning covers\n")[2]
     modules = [f"`prefect_extend_ai{name}`" for name in MODULES]
     words = ["events", "end states", "metadata keys", "commands", "options", "`EXTEND_*`", "block", LIST.name]
     assert [each for each in [*modules, *words] if each not in section] == []

@@ -76,7 +76,7 @@ def test_every_option_of_the_command_is_named():
 
 
 def test_the_example_for_tests_runs_as_it_stands():
-    (block,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    *_, block = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     names = {}
     exec(compile(block, "sandbox.md", "exec"), names)
     assert names["credentials"].base_url == names["sandbox"].url

@@ -1,0 +1,99 @@
+"""The documentation says each thing once, and only what the code says too."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import shlex
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import prefect_extend_ai
+from prefect_extend_ai import flows, tasks
+from prefect_extend_ai.cli.command_line import app
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+WRITTEN = [page for page in [ROOT / "README.md", *PAGES] if page.name not in {"cli.md", "changelog.md"}]
+FENCED = re.compile(r"^( *)```(\w+)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+
+
+def fenced(language):
+    """Every fenced block of a language, with the page it stands in."""
+    return [
+        (page, block)
+        for page in [ROOT / "README.md", *PAGES]
+        for _, tongue, block in FENCED.findall(page.read_text())
+        if tongue == language
+    ]
+
+
+def command_lines():
+    """Every command line of ours that a page tells people to type."""
+    for page, block in fenced("bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = re.split(r" (?:\|\||&&|[|>&;]) ", line)[0]
+            words = shlex.split(words, comments=True)
+            if "prefect-extend-ai" in words:
+                words = words[words.index("prefect-extend-ai") + 1 :]
+                yield pytest.param(words, id=f"{page.stem}: {' '.join(words)}"[:60])
+
+
+def reference():
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "scripts" / "reference.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.pages()
+
+
+@pytest.mark.parametrize("page", list(reference()))
+def test_generated_pages_are_those_of_the_code(page):
+    assert (DOCS / "reference" / page).read_text() == reference()[page], "run: make docs"
+
+
+def test_a_heading_stands_in_one_page():
+    headings = Counter(
+        heading
+        for page in WRITTEN
+        for heading in set(re.findall(r"^##+ (.+)$", FENCED.sub("", page.read_text()), re.MULTILINE))
+    )
+    assert {heading for heading, count in headings.items() if count > 1} == set()
+
+
+def test_every_page_is_in_the_navigation():
+    navigation = (ROOT / "zensical.toml").read_text()
+    assert [str(page.relative_to(DOCS)) for page in PAGES if f'"{page.relative_to(DOCS)}"' not in navigation] == []
+    assert tomllib.loads(navigation)["project"]["validation"] == {"invalid_links": True, "invalid_link_anchors": True}
+
+
+def test_every_public_name_is_in_the_reference():
+    text = "".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
+    documented = set(re.findall(r"^::: (\S+)$", text, re.MULTILINE))
+    public = {f"{module.__name__}.{name}" for module in (prefect_extend_ai, flows, tasks) for name in module.__all__}
+    elsewhere = {
+        "prefect_extend_ai.StalePolicy",  # a table of its own
+        *(
+            f"prefect_extend_ai.{name}" for name in ("ExtendError", "SweepFailed", "SweepRefused")
+        ),  # in the tree of errors
+    }
+    assert public - documented - elsewhere == set()
+
+
+@pytest.mark.parametrize("words", list(command_lines()))
+def test_the_command_line_takes_every_command(words):
+    app.parse_args(words, exit_on_error=False, print_error=False)
+
+
+@pytest.mark.parametrize(("page", "block"), fenced("python"), ids=lambda value: getattr(value, "stem", ""))
+def test_every_example_imports_what_there_is(page, block):
+    imports = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    exec(compile(ast.Module(imports, []), str(page), "exec"), {})
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
