@@ -1,11 +1,13 @@
 """Cancel runs by their ids, whatever their age."""
 
 # No `from __future__ import annotations` here: Prefect pickles a flow that is served from __main__ and loses the names.
-from prefect import flow
+from prefect import flow, runtime
+from prefect.logging import get_run_logger
 
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.flows.runner import run_sweep
-from prefect_extend_ai.runs import KindName, RunKind
+from prefect_extend_ai.runs import KindChoice, RunKind
+from prefect_extend_ai.runs.ids import guess_kind, split_run_ids, without_known_prefix
 from prefect_extend_ai.sweep import NamedRuns
 from prefect_extend_ai.sweep.report import SweepReport
 from prefect_extend_ai.sweep.staleness import StalePolicy
@@ -13,8 +15,13 @@ from prefect_extend_ai.sweep.staleness import StalePolicy
 __all__ = ["cancel_runs"]
 
 
-@flow(name="cancel-runs", flow_run_name="cancel-{kind}-runs-by-id")
-async def cancel_runs(credentials: ExtendCredentials, run_ids: list[str], kind: KindName = "classify") -> SweepReport:
+def _flow_run_name() -> str:
+    told = runtime.flow_run.parameters
+    return f"cancel-{told['kind'] or guess_kind(split_run_ids(told['run_ids']))}-runs-by-id"
+
+
+@flow(name="cancel-runs", flow_run_name=_flow_run_name)
+async def cancel_runs(credentials: ExtendCredentials, run_ids: list[str], kind: KindChoice = None) -> SweepReport:
     """Cancel these Extend runs, whatever their age, and record what became of each.
 
     Each is checked right before its cancel and confirmed after it. A run whose metadata has `prefect_hold` set to
@@ -23,8 +30,10 @@ async def cancel_runs(credentials: ExtendCredentials, run_ids: list[str], kind: 
     Args:
         credentials: The saved Extend Credentials block to work with. A run form in which none is picked takes the
             one that the deployment names.
-        run_ids: Ids of the runs to cancel, such as clr_Xj8mK2pL9nR4vT7qY5wZ.
-        kind: The kind of run that all of them are.
+        run_ids: Ids of the runs to cancel, such as clr_Xj8mK2pL9nR4vT7qY5wZ. Several pasted into one item, separated
+            by commas, blanks or line ends, and addresses of runs in Extend's dashboard are understood.
+        kind: The kind of run that all of them are. None is the one that their prefixes say; ids of another kind are
+            refused before anything is sent.
 
     Returns:
         The report: what became of each run.
@@ -33,7 +42,15 @@ async def cancel_runs(credentials: ExtendCredentials, run_ids: list[str], kind: 
         SweepFailed: A run is unconfirmed, refused or in error, or nothing could be done at all (an impossible id, wrong
             key): then its `__cause__` is that error. `.report` has the rest. The flow run ends Failed.
     """
-    policy = StalePolicy(max_cancellations=max(len(run_ids), 1))
-    selector = NamedRuns(RunKind(kind), [run_id.strip() for run_id in run_ids], policy)
-    ending: SweepReport = await run_sweep(credentials, selector)
+    ids = split_run_ids(run_ids)
+    found = RunKind(kind) if kind else guess_kind(ids)
+    if kind is None and (unknown := without_known_prefix(ids)):
+        get_run_logger().warning(
+            "%s of the ids look like no kind that is known, %r the first. Without a kind, they are taken for classify "
+            "runs: name the kind if they are of another.",
+            f"{len(unknown):,}",
+            unknown[0][:60],
+        )
+    policy = StalePolicy(max_cancellations=max(len(ids), 1))
+    ending: SweepReport = await run_sweep(credentials, NamedRuns(found, ids, policy, kind_is_named=kind is not None))
     return ending

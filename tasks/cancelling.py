@@ -10,6 +10,7 @@ from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.prefect_io.events import emit_cancelled
 from prefect_extend_ai.prefect_io.journal import prefect_journal
 from prefect_extend_ai.runs import KindName, RunKind, check_run_id
+from prefect_extend_ai.runs.ids import kind_of_run
 from prefect_extend_ai.sweep import NamedRuns, Selection, Sweep
 from prefect_extend_ai.sweep.report import Cancellation
 from prefect_extend_ai.sweep.scan import Target
@@ -19,7 +20,7 @@ __all__ = ["cancel_batch", "cancel_run", "recover_earlier_sweeps", "recover_more
 
 @task(name="cancel-extend-run", task_run_name="cancel {run_id}", cache_policy=NO_CACHE)
 async def cancel_run(
-    credentials: ExtendCredentials, run_id: str, kind: RunKind | KindName = "classify"
+    credentials: ExtendCredentials, run_id: str, kind: RunKind | KindName | None = None
 ) -> Cancellation:
     """Cancel one run, whatever its age, and say truthfully what became of it.
 
@@ -30,19 +31,20 @@ async def cancel_run(
     Args:
         credentials: The Extend account.
         run_id: The run's id.
-        kind: The kind of run.
+        kind: The kind of run. None is the one that the id's prefix says, or classify where that is not known.
 
     Raises:
-        ExtendInputError: The id or the kind cannot be right; nothing was sent.
+        ExtendInputError: The id or the kind cannot be right, or the id is of another kind; nothing was sent.
         ExtendAuthError, ExtendPermissionError, ExtendUsageBlockedError: Extend refuses the account.
         RecordError: Prefect cannot be written to. Before the cancel, nothing was sent.
     """
     check_run_id(run_id)
+    found = kind_of_run(run_id, kind)
     async with (
         credentials.get_client() as client,
-        prefect_journal(credentials, RunKind(kind), "one run by its id") as journal,
+        prefect_journal(credentials, found, "one run by its id") as journal,
     ):
-        sweep = Sweep(client, journal, NamedRuns(RunKind(kind), [run_id]))
+        sweep = Sweep(client, journal, NamedRuns(found, [run_id]))
         # Prefect may run this a second time: what the first time did is not to be asked for, or told, as another's.
         await sweep.recover(own_runs={run_id})
         (cancellation,) = await sweep.cancel_batch([Target(run_id)])

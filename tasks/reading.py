@@ -6,6 +6,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendUnexpectedResponseError
 from prefect_extend_ai.runs import KindName, Run, RunKind
+from prefect_extend_ai.runs.ids import kind_of_run
 from prefect_extend_ai.sweep.scan import take_survey
 from prefect_extend_ai.sweep.staleness import DEFAULT_POLICY, StalePolicy
 
@@ -13,21 +14,22 @@ __all__ = ["find_stale_runs", "get_run"]
 
 
 @task(name="get-extend-run", cache_policy=NO_CACHE)
-async def get_run(credentials: ExtendCredentials, run_id: str, kind: RunKind | KindName = "classify") -> Run:
+async def get_run(credentials: ExtendCredentials, run_id: str, kind: RunKind | KindName | None = None) -> Run:
     """Read one run, fresh.
 
     Args:
         credentials: The Extend account.
         run_id: The run's id.
-        kind: The kind of run.
+        kind: The kind of run. None is the one that the id's prefix says, or classify where that is not known.
 
     Raises:
-        ExtendInputError: The id or the kind cannot be right; nothing was sent.
+        ExtendInputError: The id or the kind cannot be right, or the id is of another kind; nothing was sent.
         ExtendNotFoundError: No such run in this workspace and environment.
         ExtendError: It could not be read for another reason.
     """
+    found = kind_of_run(run_id, kind)
     async with credentials.get_client() as client:
-        return await client.get_run(run_id, RunKind(kind))
+        return await client.get_run(run_id, found)
 
 
 @task(name="find-stale-extend-runs", cache_policy=NO_CACHE)

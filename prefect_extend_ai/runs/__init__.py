@@ -1,6 +1,15 @@
 """Runs of Extend: kinds, statuses, the JSON from the API, and when it was read."""
 
-from prefect_extend_ai.runs.kinds import CANCELLED, CANCELLING, FAILED, PROCESSED, PROCESSING, KindName, RunKind
+from prefect_extend_ai.runs.kinds import (
+    CANCELLED,
+    CANCELLING,
+    FAILED,
+    PROCESSED,
+    PROCESSING,
+    KindChoice,
+    KindName,
+    RunKind,
+)
 from prefect_extend_ai.runs.moments import FRESH, Moment
 from prefect_extend_ai.runs.run import LONGEST_ID, Run, check_run_id, parse_timestamp
 
@@ -12,6 +21,7 @@ __all__ = [
     "LONGEST_ID",
     "PROCESSED",
     "PROCESSING",
+    "KindChoice",
     "KindName",
     "Moment",
     "Run",

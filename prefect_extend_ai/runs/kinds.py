@@ -6,11 +6,11 @@ import enum
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from prefect_extend_ai.errors import ExtendInputError
 
-__all__ = ["CANCELLED", "CANCELLING", "FAILED", "PROCESSED", "PROCESSING", "KindName", "RunKind"]
+__all__ = ["CANCELLED", "CANCELLING", "FAILED", "PROCESSED", "PROCESSING", "KindChoice", "KindName", "RunKind"]
 
 PROCESSING = "PROCESSING"
 CANCELLED = "CANCELLED"
@@ -24,6 +24,16 @@ KindName = Annotated[
     BeforeValidator(lambda name: RunKind(name).value),
 ]
 """The six kinds by name, as flows and tasks take them; the Prefect UI shows them as a drop-down."""
+
+KindChoice = Annotated[
+    Literal["classify", "extract", "split", "parse", "verify", "workflow"] | None,
+    BeforeValidator(lambda name: RunKind(name).value if name else None),
+    # `X | None`, and a list of types, become two tabs in the Prefect UI. So its drop-down has an empty text for none,
+    # and that is its default too, for the form would send null, which is no text.
+    WithJsonSchema({"type": "string", "enum": ["", "classify", "extract", "split", "parse", "verify", "workflow"]}),
+    Field(json_schema_extra={"default": ""}),
+]
+"""The same, or none: then the kind is what the ids look like."""
 
 
 class RunKind(enum.StrEnum):

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import ExtendInputError
 from prefect_extend_ai.runs import Run, RunKind, check_run_id
+from prefect_extend_ai.runs.ids import check_kind
 from prefect_extend_ai.sweep.policy import DEFAULT_POLICY, StalePolicy
 from prefect_extend_ai.sweep.scan import Target, guarded_survey
 from prefect_extend_ai.sweep.staleness import (
@@ -118,22 +119,29 @@ class StaleRuns:
 
 @dataclass(frozen=True, slots=True)
 class NamedRuns:
-    """Runs that somebody named by their ids, whatever their age: a `Selector`."""
+    """Runs that somebody named by their ids, whatever their age: a `Selector`.
+
+    Attributes:
+        kind: the kind of run.
+        run_ids: the ids.
+        policy: the rules.
+        kind_is_named: whether somebody named the kind too; else it is what the ids look like.
+    """
 
     kind: RunKind
     run_ids: Sequence[str]
     policy: StalePolicy = DEFAULT_POLICY
+    kind_is_named: bool = True
     is_named: bool = field(default=True, init=False)
     limit_minutes: int | None = field(default=None, init=False)
 
     def validate(self) -> None:
-        """Raise ExtendInputError where there are no ids, or one that is not a run's."""
+        """Raise ExtendInputError where there are no ids, one that is not a run's, or one of another kind."""
         if not self.run_ids:
             raise ExtendInputError("no run ids were given: name the runs to cancel")
         for run_id in self.run_ids:
-            if "," in run_id:
-                raise ExtendInputError(f"{run_id[:60]!r} is more than one id: give each as an item of its own")
             check_run_id(run_id)
+        check_kind(self.run_ids, self.kind, named=self.kind_is_named)
 
     def describe(self) -> str:
         """That they are named."""

@@ -65,7 +65,7 @@ async def _prepare(sandbox: Served) -> str:
     from prefect.types.entrypoint import EntrypointType
 
     from prefect_extend_ai import ExtendCredentials
-    from prefect_extend_ai.flows import cancel_stale_runs
+    from prefect_extend_ai.flows import cancel_runs, cancel_stale_runs
 
     credentials = ExtendCredentials(api_key="sk_sandbox", base_url=sandbox.url)
     await credentials.asave("extend")
@@ -81,6 +81,10 @@ async def _prepare(sandbox: Served) -> str:
         work_pool_name="extend",
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
+    by_ids = await cancel_runs.ato_deployment(
+        "extend", work_pool_name="extend", entrypoint_type=EntrypointType.MODULE_PATH
+    )
+    await by_ids.aapply()
     return str(await deployment.aapply())
 
 

@@ -50,6 +50,24 @@ def test_the_saved_block_and_the_kind_are_picked_from_lists(ui):
     expect(picked).to_have_text("extract")
 
 
+def test_ids_are_a_list_and_the_kind_may_be_left_open(ui, stage):
+    from prefect_extend_ai import RunKind
+
+    deployment = stage.read("/deployments/name/cancel-runs/extend")["id"]
+    page = ui.open(f"/deployments/deployment/{deployment}/run")
+    ui.open_list("kind (Optional)")
+    expect(page.get_by_role("option")).to_have_text(["", *RunKind])
+    page.keyboard.press("Escape")
+    ui.choose("credentials", "extend")
+    page.get_by_role("button", name="Add item").first.click()
+    ui.field("run_ids").get_by_role("textbox").fill("clr_1, clr_2")
+    with page.expect_response(lambda answer: answer.url.endswith("/create_flow_run")) as answered:
+        page.get_by_role("button", name="Submit").click()
+    assert answered.value.status == 201
+    sent = answered.value.request.post_data_json["parameters"]
+    assert (sent["run_ids"], sent["kind"]) == (["clr_1, clr_2"], "")
+
+
 def test_zero_minutes_is_refused_in_the_form(ui, stage):
     page = ui.open_form()
     before = stage.flow_runs()

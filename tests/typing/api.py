@@ -146,6 +146,7 @@ async def tasks() -> None:
     found = await find_stale_runs(credentials, max_processing_minutes=30, kind=RunKind.EXTRACT, policy=policy())
     assert_type(found, list[Run])
     cancellation = await cancel_run(credentials, "exr_...", kind="extract")
+    cancellation = await cancel_run(credentials, "exr_...")
     assert_type(cancellation, Cancellation)
     assert_type(cancellation.outcome, Outcome)
     assert_type(cancellation.reason, str)
@@ -190,6 +191,7 @@ async def flows() -> SweepReport:
             credentials, max_processing_minutes=45, dry_run=True, kind="split", policy=policy()
         )
         report = await cancel_runs(credentials, run_ids=["clr_..."], kind="classify")
+        report = await cancel_runs(credentials, run_ids=["exr_..., exr_..."])
     except SweepRefused as refused:
         return refused.report
     except SweepFailed as failed:
