@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
 from prefect.logging import get_run_logger
@@ -14,14 +15,15 @@ from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError, RecordError
 from prefect_extend_ai.flows.retrying import retried
 from prefect_extend_ai.flows.stopping import stopping_gently
-from prefect_extend_ai.prefect_io.events import emit_cancelled, emit_sweep
+from prefect_extend_ai.prefect_io.events import emit_cancelled, emit_sweep, tell_cancelled
 from prefect_extend_ai.prefect_io.journal import PrefectJournal, prefect_journal
+from prefect_extend_ai.prefect_io.reports import read_history, write_report
 from prefect_extend_ai.sweep import Selection, Selector, Sweep, batches, runs_a_record
+from prefect_extend_ai.sweep.history import History
 from prefect_extend_ai.sweep.report import Cancellation, Outcome, SweepFailed, SweepRefused, SweepReport
 from prefect_extend_ai.sweep.scan import Target
 from prefect_extend_ai.sweep.staleness import DEFAULT_POLICY, StalePolicy
-from prefect_extend_ai.tasks.cancelling import cancel_batch, recover_earlier_sweeps, recover_more, select_runs
-from prefect_extend_ai.tasks.reporting import write_report
+from prefect_extend_ai.tasks.cancelling import cancel_batch
 
 __all__ = ["run_sweep", "whole"]
 
@@ -81,10 +83,15 @@ async def run_sweep(credentials: ExtendCredentials, selector: Selector, *, dry_r
 async def _run(sweep: Sweep, journal: PrefectJournal, report: SweepReport, *, events_last: bool) -> SweepReport:
     policy = sweep.selector.policy
     recovered: list[Cancellation] = []
-    selection = Selection([])
+    selection, found = Selection([]), Selection([])
+    history: History | None = None
     try:
-        recovered = await recover_earlier_sweeps(whole(sweep))
-        selection = await (sweep.select() if sweep.selector.is_named else select_runs(whole(sweep)))
+        # No task runs here: each is three events, and most sweeps find nothing.
+        recovered = await sweep.recover()
+        await tell_cancelled(report.kind, recovered)
+        history = History() if sweep.selector.is_named else await read_history(journal)
+        found = await sweep.select()
+        selection = history.leave_out(found)
     except ExtendError as error:
         sweep.stop.set("nothing was cancelled, because of an error", error)
     report = report.model_copy(update=selection.facts)
@@ -113,25 +120,37 @@ async def _run(sweep: Sweep, journal: PrefectJournal, report: SweepReport, *, ev
             "trouble": str(trouble) if trouble else report.trouble,
         }
     )
+    now = datetime.now(UTC)
+    if history is not None and not sweep.selector.is_named and not report.kind.shows_metadata:
+        done, history = history.note_holds(done, found.targets, policy)
     if sweep.selector.is_named and done.selected and done.counts[Outcome.NOT_FOUND] == done.selected:
         done = done.model_copy(update={"trouble": done.trouble or UNKNOWN})
     say = get_run_logger().warning if done.needs_attention else get_run_logger().info
     say(done.headline)
+    address = None
     try:
-        await write_report(journal, whole(done), _rules(sweep.selector))
+        # Not read above where Prefect was out of reach then; without it the history would begin again here.
+        history = history or await read_history(journal)
+        if not done.dry_run:
+            history = history.with_sweep(done, now)
+        address = await write_report(journal, done, _rules(sweep.selector), history)
     except RecordError as error:
         unwritten = f"the report could not be written: {error}"
         done = done.model_copy(update={"trouble": f"{done.trouble}; {unwritten}" if done.trouble else unwritten})
     emit_sweep(done)
     for cancellation in cancellations if events_last else []:
         emit_cancelled(report.kind, cancellation)
+    if address is not None:
+        # Last, so that it is found: the Artifacts tab of the flow run shows it among the records.
+        get_run_logger().info("The report: %s", address)
     return done
 
 
 async def _finish(sweep: Sweep, policy: StalePolicy) -> list[Cancellation]:
     """Read on what earlier sweeps left open, as far as there is time; what was recorded of it."""
     try:
-        more = await recover_more(whole(sweep), policy.max_sweep_minutes * 60 / 4) if sweep.has_more else []
+        more = await sweep.recover_more(policy.max_sweep_minutes * 60 / 4) if sweep.has_more else []
+        await tell_cancelled(sweep.selector.kind, more)
         await sweep.finish()
     except ExtendError as error:
         sweep.stop.set("what earlier sweeps left open could not be read", error)

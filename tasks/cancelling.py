@@ -1,21 +1,20 @@
-"""Tasks that cancel: one run for your own flows, and the steps of a sweep."""
+"""Tasks that cancel: one run for your own flows, and the batches of a sweep."""
 
-import asyncio
 from collections.abc import Sequence
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from prefect_extend_ai.credentials import ExtendCredentials
-from prefect_extend_ai.prefect_io.events import emit_cancelled
+from prefect_extend_ai.prefect_io.events import emit_cancelled, tell_cancelled
 from prefect_extend_ai.prefect_io.journal import prefect_journal
 from prefect_extend_ai.runs import KindName, RunKind, check_run_id
 from prefect_extend_ai.runs.ids import kind_of_run
-from prefect_extend_ai.sweep import NamedRuns, Selection, Sweep
+from prefect_extend_ai.sweep import NamedRuns, Sweep
 from prefect_extend_ai.sweep.report import Cancellation
 from prefect_extend_ai.sweep.scan import Target
 
-__all__ = ["cancel_batch", "cancel_run", "recover_earlier_sweeps", "recover_more", "select_runs"]
+__all__ = ["cancel_batch", "cancel_run"]
 
 
 @task(name="cancel-extend-run", task_run_name="cancel {run_id}", cache_policy=NO_CACHE)
@@ -55,28 +54,6 @@ async def cancel_run(
     return cancellation
 
 
-@task(name="recover-earlier-sweeps", cache_policy=NO_CACHE)
-async def recover_earlier_sweeps(sweep: Sweep) -> list[Cancellation]:
-    """Record what has ended of the runs that earlier sweeps left open. Raises RecordError, ExtendAuthError, ..."""
-    recovered = await sweep.recover()
-    await _say(sweep, recovered)
-    return recovered
-
-
-@task(name="recover-more-of-earlier-sweeps", cache_policy=NO_CACHE)
-async def recover_more(sweep: Sweep, seconds: float) -> list[Cancellation]:
-    """The same for the runs that there was no time for before, for so many seconds. Raises the same."""
-    recovered = await sweep.recover_more(seconds)
-    await _say(sweep, recovered)
-    return recovered
-
-
-@task(name="survey-extend-runs", cache_policy=NO_CACHE)
-async def select_runs(sweep: Sweep) -> Selection:
-    """List everything in progress, sort it into stale and exempt, ask the guards. Raises what `take_survey` raises."""
-    return await sweep.select()
-
-
 @task(name="cancel-extend-runs", cache_policy=NO_CACHE)
 async def cancel_batch(sweep: Sweep, targets: Sequence[Target], *, events: bool = True) -> list[Cancellation]:
     """Cancel these runs and record how each ended; what happens to one of them raises nothing.
@@ -88,11 +65,5 @@ async def cancel_batch(sweep: Sweep, targets: Sequence[Target], *, events: bool 
     """
     cancellations = await sweep.cancel_batch(targets)
     if events:
-        await _say(sweep, cancellations)
+        await tell_cancelled(sweep.journal.scope.kind, cancellations)
     return cancellations
-
-
-async def _say(sweep: Sweep, cancellations: Sequence[Cancellation]) -> None:
-    for cancellation in cancellations:
-        emit_cancelled(sweep.journal.scope.kind, cancellation)
-        await asyncio.sleep(0)  # requests of other batches go first

@@ -7,13 +7,16 @@ Prefect itself relates an event to the flow run, the flow and the deployment tha
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
+
 from prefect.events import emit_event
 
 from prefect_extend_ai.rendering import address
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sweep.report import Cancellation, Outcome, SweepReport
 
-__all__ = ["emit_cancelled", "emit_sweep"]
+__all__ = ["emit_cancelled", "emit_sweep", "tell_cancelled"]
 
 
 def emit_cancelled(kind: RunKind, cancellation: Cancellation) -> None:
@@ -36,6 +39,13 @@ def emit_cancelled(kind: RunKind, cancellation: Cancellation) -> None:
             "record": str(cancellation.record) if cancellation.record else None,
         },
     )
+
+
+async def tell_cancelled(kind: RunKind, cancellations: Iterable[Cancellation]) -> None:
+    """Emit the event of each run that was cancelled, while requests of other runs go first."""
+    for cancellation in cancellations:
+        emit_cancelled(kind, cancellation)
+        await asyncio.sleep(0)
 
 
 def emit_sweep(report: SweepReport) -> None:

@@ -13,7 +13,7 @@ from prefect_extend_ai.rendering.words import plain
 from prefect_extend_ai.sweep.report import Outcome, SweepReport
 from prefect_extend_ai.sweep.staleness import AGE_BANDS, age_band
 
-__all__ = ["draw_picture"]
+__all__ = ["CARD", "EDGE", "FAINT", "INK", "OTHER", "draw_picture", "text"]
 
 WIDTH = 640
 LABELS = 150
@@ -80,7 +80,7 @@ def _svg(charts: list[tuple[str, list[Bar]]]) -> str:
     parts: list[str] = []
     top = 12
     for title, bars in charts:
-        parts += [_text(20, top + 18, title, INK, weight=600), *_rows(top + 30, bars)]
+        parts += [text(20, top + 18, title, INK, weight=600), *_rows(top + 30, bars)]
         top += 30 + ROW * len(bars) + 14
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{top}" viewBox="0 0 {WIDTH} {top}" '
@@ -96,11 +96,12 @@ def _rows(top: int, bars: list[Bar]) -> Iterable[str]:
         y = top + ROW * place
         # At least two pixels, so that one run of thousands is visible.
         length = max(round(BARS * bar.count / longest), 2) if bar.count else 0
-        yield _text(LABELS - 10, y + 17, bar.label, INK if bar.count else FAINT, anchor="end")
+        yield text(LABELS - 10, y + 17, bar.label, INK if bar.count else FAINT, anchor="end")
         yield f'<rect x="{LABELS}" y="{y + 5}" width="{length}" height="{ROW - 10}" rx="2" fill="{bar.colour}"/>'
-        yield _text(LABELS + length + 8, y + 17, f"{bar.count:,}", INK if bar.count else FAINT)
+        yield text(LABELS + length + 8, y + 17, f"{bar.count:,}", INK if bar.count else FAINT)
 
 
-def _text(x: int, y: int, words: str, colour: str, *, anchor: str = "start", weight: int = 400) -> str:
+def text(x: int, y: int, words: str, colour: str, *, anchor: str = "start", weight: int = 400) -> str:
+    """A line of text in a picture."""
     shown = escape_xml(visible(words))
     return f'<text x="{x}" y="{y}" fill="{colour}" text-anchor="{anchor}" font-weight="{weight}">{shown}</text>'

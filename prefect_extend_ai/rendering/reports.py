@@ -10,7 +10,9 @@ from prefect_extend_ai.client.clocks import clock_words
 from prefect_extend_ai.rendering.inert import address, escape, link, unmarked
 from prefect_extend_ai.rendering.pending import FOR_SUPPORT, pending_section, pending_steps, support_message
 from prefect_extend_ai.rendering.picture import draw_picture
+from prefect_extend_ai.rendering.strip import strip_section
 from prefect_extend_ai.rendering.words import age, instant, plain, table
+from prefect_extend_ai.sweep.history import PastSweep
 from prefect_extend_ai.sweep.report import Cancellation, Outcome, SweepReport
 
 __all__ = ["report_page", "report_table"]
@@ -39,6 +41,7 @@ def report_page(
     policy_lines: Sequence[tuple[str, str]] = (),
     record_url: RecordUrl,
     flow_run_url: str | None,
+    history: Sequence[PastSweep] = (),
     rows: int = 100,
 ) -> str:
     """The page of a sweep: the headline, whether action is required, the next steps, the numbers, charts, and the runs.
@@ -48,6 +51,7 @@ def report_page(
         policy_lines: names and values of the policy it ran with.
         record_url: the address of a record, by the id of its artifact.
         flow_run_url: the address of the flow run; None without one.
+        history: the last sweeps, oldest first.
         rows: most runs in the table; those that need attention come first.
     """
     sections = [
@@ -60,6 +64,7 @@ def report_page(
         f"### Numbers\n\n{table(['What', 'Runs', 'Of'], _numbers(report), number='Runs')}"
         if report.looked_at is not None or report.listed or report.selected
         else "",
+        strip_section(history),
         draw_picture(report),
         _runs(report, record_url, rows),
         _rules(policy_lines),

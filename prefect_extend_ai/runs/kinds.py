@@ -110,6 +110,11 @@ class RunKind(enum.StrEnum):
         """Whether a single read has `createdAt` and `updatedAt`; an item of a listing always has."""
         return _ROWS[self].dated
 
+    @property
+    def shows_metadata(self) -> bool:
+        """Whether an item of a listing has the run's metadata; a single read always has."""
+        return _ROWS[self].shows_metadata
+
 
 @dataclass(frozen=True, slots=True)
 class _Row:
@@ -122,6 +127,7 @@ class _Row:
     sortable: bool = True
     filters: frozenset[str] = frozenset({"source", "batch_id", "file_name_contains"})
     dated: bool = True
+    shows_metadata: bool = True
 
 
 _ROWS = {
@@ -141,5 +147,6 @@ _ROWS = {
         stopped=(CANCELLED, CANCELLING),
         filters=frozenset({"batch_id", "file_name_contains"}),
         dated=False,
+        shows_metadata=False,
     ),
 }

@@ -25,6 +25,7 @@ __all__ = [
     "assess",
     "check_filters",
     "check_limit",
+    "held_words",
     "in_words",
     "is_overdue",
     "shortest_limit",
@@ -151,6 +152,11 @@ def why_not_stale(run: Run, listed: Listed, max_processing_minutes: int, policy:
     return None if exempt is None else _WORDS.get(exempt, exempt.replace("_", " ")).format(run=run, policy=policy)
 
 
+def held_words(policy: StalePolicy) -> str:
+    """The skip reason of a held run."""
+    return _WORDS[Exempt.HELD].format(policy=policy)
+
+
 def why_not_at_all(run: Run, policy: StalePolicy) -> str | None:
     """Why a run that somebody named must not be cancelled, whatever its age; None where it may."""
     if run.status not in run.kind.cancellable:
@@ -159,7 +165,7 @@ def why_not_at_all(run: Run, policy: StalePolicy) -> str | None:
         return _WORDS[Exempt.UNREADABLE]
     if run.id in policy.except_runs:
         return _WORDS[Exempt.EXCEPT_RUN]
-    return _WORDS[Exempt.HELD].format(policy=policy) if is_held(run, policy) else None
+    return held_words(policy) if is_held(run, policy) else None
 
 
 def shortest_limit(max_processing_minutes: int, policy: StalePolicy) -> timedelta:
