@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from prefect_extend_ai.runs import PROCESSED, RunKind
+from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sandbox.behaviour import Behaviour
 from prefect_extend_ai.sandbox.dice import dice_of, new_id
 from prefect_extend_ai.sandbox.faults import Fault, fault_response
@@ -157,17 +157,8 @@ class Gateway:
         world = self._world
         with world.lock:
             record = world.runs.get(call.run_id or "")
-            if record is None:
-                return True
-            match trouble.what:
-                case "finish" if record.status not in record.kind.terminal:
-                    world.life.change(record, PROCESSED, world.now())
-                case "status":
-                    world.life.change(record, trouble.value, world.now())
-                case "touch":
-                    world.life.touch(record, world.now())
-                case "cancel":
-                    record.cancel_mode = trouble.value  # type: ignore[assignment]  # checked when it was parsed
+            if record is not None:
+                world.life.disturb(record, trouble, world.now())
         return True
 
     def _troubled(self, call: Call, trouble: Trouble) -> Response | None:

@@ -11,6 +11,7 @@ from prefect_extend_ai.sandbox.behaviour import Behaviour, CancelMode
 from prefect_extend_ai.sandbox.faults import Fault
 from prefect_extend_ai.sandbox.listing import Listing
 from prefect_extend_ai.sandbox.record import Record, State
+from prefect_extend_ai.sandbox.troubles import Trouble
 
 __all__ = ["Life"]
 
@@ -51,6 +52,18 @@ class Life:
         """Move a run's `updatedAt`."""
         self._become(record, State(record.status, now, record.state.failure_reason), now)
 
+    def disturb(self, record: Record, trouble: Trouble, now: datetime) -> None:
+        """Apply a fault that changes the run right before a request for it."""
+        match trouble.what:
+            case "finish" if record.status not in record.kind.terminal:
+                self.change(record, PROCESSED, now)
+            case "status":
+                self.change(record, trouble.value, now)
+            case "touch":
+                self.touch(record, now)
+            case "cancel":
+                record.cancel_mode = trouble.value  # type: ignore[assignment]  # checked when it was parsed
+
     def read(self, record: Record, now: datetime) -> None:
         """Count a single read: with `cancel=on_get` it may complete a cancel."""
         if record.gets_left is None:
@@ -80,7 +93,8 @@ class Life:
 
     def _accept(self, record: Record, mode: CancelMode, now: datetime) -> None:
         moves = self._behaviour.cancel_moves_updated_at
-        later = now + timedelta(seconds=self._behaviour.cancel_seconds)
+        seconds = self._behaviour.cancel_seconds if record.cancel_seconds is None else record.cancel_seconds
+        later = now + timedelta(seconds=seconds)
         match mode:
             case "later":
                 record.plan = [(later, CANCELLED)]

@@ -42,6 +42,7 @@ class Record:
         state: the state that a single read shows.
         listed: the state that listings show; None before they show the run.
         cancel_mode: what a cancel of this run does; None for `Behaviour.cancel`.
+        cancel_seconds: seconds that it takes; None for `Behaviour.cancel_seconds`.
         gets_left: single reads until a cancel takes effect; None where reads are not counted.
         cancels: number of accepted cancels.
         gone: whether it was deleted.
@@ -65,6 +66,7 @@ class Record:
     plan: list[tuple[datetime, str]] = field(default_factory=list)
     listed: State | None = None
     cancel_mode: CancelMode | None = None
+    cancel_seconds: float | None = None
     gets_left: int | None = None
     cancels: int = 0
     gone: bool = False

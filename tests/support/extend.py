@@ -1,9 +1,8 @@
-"""An Extend in memory."""
+"""The double of Extend: the sandbox's world in virtual time, reached without HTTP."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter, defaultdict
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -20,122 +19,116 @@ from prefect_extend_ai.errors import (
     ExtendTransportError,
     ExtendUnexpectedResponseError,
 )
-from prefect_extend_ai.runs import FRESH, Moment, Run
+from prefect_extend_ai.runs import FRESH, Moment, Run, RunKind
+from prefect_extend_ai.sandbox import WORKSPACE, Behaviour, Trouble, World
+from prefect_extend_ai.sandbox.faults import Fault
+from prefect_extend_ai.sandbox.listing import Query
+from prefect_extend_ai.sandbox.objects import to_text
 from support.processes import Process
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
-TERMINAL = {"PROCESSED", "FAILED", "CANCELLED"}
+TERMINAL = RunKind.CLASSIFY.terminal
+PAGE = 5
+"""Runs a page, so that a few runs are several pages."""
 ERRORS = {
-    "lost": ExtendTransportError("the connection was lost"),
-    "5xx": ExtendServerError("bad gateway", status=502),
-    "odd": ExtendUnexpectedResponseError("not JSON", status=200),
-    "302": ExtendUnexpectedResponseError("redirects", status=302),
+    "reset": ExtendTransportError("the connection was lost"),
+    "502": ExtendServerError("bad gateway", status=502),
+    "html": ExtendUnexpectedResponseError("not JSON", status=200),
+    "redirect": ExtendUnexpectedResponseError("redirects", status=302),
     "400": ExtendRefusedError("only in progress", status=400),
     "409": ExtendRefusedError("conflict", status=409),
     "429": ExtendRateLimitError("too many", status=429),
     "404": ExtendNotFoundError("no such run", status=404),
     "401": ExtendAuthError("wrong key", status=401),
 }
-
-
-@dataclass
-class Fake:
-    """A run as the in-memory Extend keeps it.
-
-    Attributes:
-        cancel_mode: what an accepted cancel does: at_once, later, on_get, cancelling, aborted, finishes, never.
-        cancel_troubles, get_troubles: one a call, in order; `-after` strikes when the call has taken effect.
-        get_holds: for how long a read is held back, in order: before it is answered, and after.
-        leave_troubles: what befalls a cancel before its bytes leave, in order: connecting (it takes 25 s), stopped (the
-            process stands still for 40 s), suspended (the machine sleeps for five minutes), or nothing.
-        ends_at: when it is PROCESSED by itself, in seconds.
-    """
-
-    id: str
-    status: str = "PROCESSING"
-    updated: float = -7200.0
-    reason: str | None = None
-    held: bool = False
-    cancel_mode: str = "at_once"
-    cancel_seconds: float = 2.0
-    cancel_troubles: list = field(default_factory=list)
-    get_troubles: list = field(default_factory=list)
-    get_holds: list = field(default_factory=list)
-    leave_troubles: list = field(default_factory=list)
-    ends_at: float | None = None
-    plan: tuple | None = None
-    gets_left: int = 0
-    list_lag: float = 0.0
-    gone: bool = False
-    acted: set = field(default_factory=set)
-    before: list = field(default_factory=list)
-
-    def become(self, now, status, reason=None):
-        if self.status not in TERMINAL:
-            self.before.append((now, self.status, self.updated))
-            self.status, self.reason, self.updated = status, reason, now
-
-    def tick(self, now):
-        if self.plan and self.plan[0] <= now:
-            self.become(self.plan[0], *self.plan[1:])
-            self.plan = None
-        if self.ends_at is not None and self.ends_at <= now:
-            self.become(self.ends_at, "PROCESSED")
-
-    def cancel(self, now, who):
-        self.acted.add(who)
-        match self.cancel_mode:
-            case "later":
-                self.plan = (now + self.cancel_seconds, "CANCELLED")
-            case "on_get":
-                self.gets_left = 3
-            case "cancelling":
-                self.become(now, "CANCELLING")
-                self.plan = (now + self.cancel_seconds, "CANCELLED")
-            case "aborted":
-                self.become(now, "FAILED", "ABORTED")
-            case "finishes":
-                self.plan = (now + self.cancel_seconds, "PROCESSED")
-            case "never":
-                self.plan = self.ends_at = None
-            case _:
-                self.become(now, "CANCELLED")
-
-    def text(self, status=None, updated=None):
-        raw = {
-            "id": self.id,
-            "status": status or self.status,
-            "failureReason": self.reason,
-            "metadata": {"prefect_hold": True} if self.held else None,
-            "createdAt": at(min(self.updated, -7200.0)).isoformat(),
-            "updatedAt": at(self.updated if updated is None else updated).isoformat(),
-            "output": {"type": "invoice", "insights": []},
-        }
-        return json.dumps(raw)
+"""What ExtendClient makes of the sandbox's faults."""
 
 
 def at(seconds):
     return START + timedelta(seconds=seconds)
 
 
-class Extend:
-    """An Extend in memory, which watches that nobody breaks the promises."""
+@dataclass
+class Meanwhile:
+    """What happens to the requests for one run, in their order; an empty word is nothing.
 
-    def __init__(self, runs, loop):
-        self.runs = {run.id: run for run in runs}
+    Attributes:
+        gets: faults of single reads, in the sandbox's words; also `hold` (a hold is set) and `gone` (it is deleted).
+        cancels: faults of cancels, in the same words.
+        holds: for how many seconds a read is held back, before it takes effect and after.
+        leaves: what happens to a cancel before its bytes leave: connecting (it takes 25 s), stopped (the process stands
+            still for 40 s), suspended (the machine sleeps for five minutes).
+    """
+
+    gets: list = field(default_factory=list)
+    cancels: list = field(default_factory=list)
+    holds: list = field(default_factory=list)
+    leaves: list = field(default_factory=list)
+
+
+class Extend:
+    """The world that sweeps in memory act on, which watches that none breaks a promise.
+
+    Attributes:
+        world: the sandbox's world.
+        runs: each run by its id, those that were deleted too.
+        meanwhile: what happens to the requests for each run; cleared, nothing does any more.
+        violations: each cancel that a promise forbids.
+        posts, turned_away: the cancels that were sent and not throttled, and those that were, by process and run.
+        reads: what the last read of a run said, by process and run; `stale` where it allows a cancel.
+        cancelled_by: the processes whose cancel was accepted, by run.
+    """
+
+    def __init__(self, loop, runs=(), **behaviour):
         self.loop = loop
         self.prefect = None
+        self.suspended = self.paused_until = 0.0
         self.violations = []
-        self.posts = defaultdict(Counter)
-        self.turned_away = defaultdict(Counter)
-        self.reads = defaultdict(dict)
-        self.asked = defaultdict(dict)
-        self.suspended = 0.0
-        self.paused_until = 0.0
-        self.calm = False
+        self.posts, self.turned_away = defaultdict(Counter), defaultdict(Counter)
+        self.reads, self.asked = defaultdict(dict), defaultdict(dict)
+        self.cancelled_by = defaultdict(set)
+        self.world = World(clock=self.now, behaviour=Behaviour(cancel_gets=3, **behaviour))
+        self.runs = {}
+        self.meanwhile = defaultdict(Meanwhile)
+        for number, facts in enumerate(runs):
+            self.add(f"clr_{number}", **facts)
+
+    def add(
+        self,
+        run_id,
+        *,
+        status="PROCESSING",
+        updated=-7200.0,
+        held=False,
+        cancel_mode=None,
+        cancel_seconds=None,
+        ends_at=None,
+        gone=False,
+        **meanwhile,
+    ):
+        """Add a run that changed last at `updated`, in seconds from the start, and is PROCESSED at `ends_at`."""
+        world = self.world
+        world.add(
+            id=run_id,
+            status=status,
+            created_minutes=(self.time() - min(updated, -7200.0)) / 60,
+            updated_minutes=(self.time() - updated) / 60,
+            metadata={"prefect_hold": True} if held else None,
+            plan=[] if ends_at is None else [(ends_at - self.time(), "PROCESSED")],
+            output={"type": "invoice", "insights": []},
+        )
+        record = self.runs[run_id] = world.runs[run_id]
+        record.cancel_mode, record.cancel_seconds = cancel_mode, cancel_seconds
+        self.meanwhile[run_id] = Meanwhile(**{name: list(words) for name, words in meanwhile.items()})
+        if gone:
+            world.remove(record)
+
+    def change(self, run_id, status, updated=None):
+        """Give a run another status, changed last at `updated`, or now."""
+        self.world.life.change(self.runs[run_id], status, self.now() if updated is None else at(updated))
 
     def time(self):
-        """Seconds by the clock on the wall, which goes on while the machine sleeps."""
+        """Seconds by the wall clock, which goes on while the machine sleeps."""
         return self.loop.time() + self.suspended
 
     def now(self):
@@ -145,17 +138,48 @@ class Extend:
         return Moment(self.loop.time(), self.time())
 
     def find(self, run_id):
-        run = self.runs.get(run_id) or Fake(run_id, gone=True)
-        run.tick(self.time())
-        return None if run.gone else run
+        """A run as it is now; None where Extend has none of this id."""
+        self.world.tick()
+        return self.world.runs.get(run_id)
 
-    def stale(self, run):
-        return run.status == "PROCESSING" and self.time() - run.updated > 3600 and not run.held
+    def text(self, run_id):
+        return self.world.text(run_id)
+
+    def is_stale(self, run):
+        # As the run says it: its times have milliseconds.
+        changed = run.updated_at.replace(microsecond=run.updated_at.microsecond // 1000 * 1000)
+        held = (run.metadata or {}).get("prefect_hold")
+        return run.status == "PROCESSING" and self.now() - changed > timedelta(hours=1) and not held
+
+    def is_ended(self, run_id):
+        run = self.find(run_id)
+        return run is not None and run.status in TERMINAL
+
+    def next(self, run_id, what):
+        """What happens to the next request: a word, a pair of seconds, or None."""
+        words = getattr(self.meanwhile[run_id], what)
+        return (words.pop(0) if words else None) or None
+
+    def disturb(self, run_id, word):
+        """Have the fault of a read change the run; what the read then fails with, if it does."""
+        run = self.find(run_id)
+        match word:
+            case None:
+                return None
+            case _ if word in ERRORS:
+                return ERRORS[word]
+            case "gone" if run is not None:
+                self.world.remove(run)
+            case "hold" if run is not None and run.status not in TERMINAL:
+                run.metadata = {"prefect_hold": True}
+            case _ if run is not None and run.status not in TERMINAL:
+                self.world.life.disturb(run, Trouble.parse(f"get:*:{word}"), self.now())
+        return None
 
 
 @dataclass
 class Client:
-    """Stands in for ExtendClient, in one process."""
+    """ExtendClient's double, in one process: the calls that a sweep makes."""
 
     extend: Extend
     process: Process
@@ -163,20 +187,20 @@ class Client:
     def now(self):
         return self.extend.moment()
 
-    async def iter_pages(self, kind, *, status="PROCESSING", **_):
-        asked_at = self.extend.moment()
-        await self.process.step()
-        now, runs = self.extend.time(), []
-        for run_id in self.extend.runs:
-            run = self.extend.find(run_id)
-            if run is None:
-                continue
-            shown = next(((s, u) for when, s, u in run.before if now - when < run.list_lag), (run.status, run.updated))
-            if shown[0] == status:
-                runs.append(replace(Run.from_text(kind, run.text(*shown), self.extend.now()), asked_at=asked_at))
-        runs.sort(key=lambda run: run.updated_at)
-        for start in range(0, max(len(runs), 1), 5):
-            yield Page(runs[start : start + 5], unreadable=0, read_at=self.extend.now())
+    def _run(self, kind, text, asked_at):
+        return replace(Run.from_text(kind, text, self.extend.now()), asked_at=asked_at)
+
+    async def iter_pages(self, kind, *, status="PROCESSING", sort_by="updatedAt", sort_dir="asc", **_):
+        extend, world, token = self.extend, self.extend.world, ""
+        query = Query(RunKind(kind), WORKSPACE, status, sort_by=sort_by, descending=sort_dir == "desc", size=PAGE)
+        while token is not None:
+            asked_at = extend.moment()
+            await self.process.step()
+            world.tick()
+            page = world.page(query, token)
+            runs = [self._run(kind, to_text(world.listed(record)), asked_at) for record in page.records]
+            yield Page(runs, unreadable=0, read_at=extend.now())
+            token = page.token
 
     @asynccontextmanager
     async def reserve_cancel(self, run_id, kind, *, within):
@@ -200,43 +224,26 @@ class Client:
         asked_at, asked = extend.moment(), extend.time()
         extend.reads[name][run_id] = "nothing"
         await self.process.step()
-        known = extend.runs.get(run_id) or Fake(run_id, gone=True)
-        before, after = known.get_holds.pop(0) if known.get_holds and not extend.calm else (0, 0)
+        before, after = extend.next(run_id, "holds") or (0, 0)
         await asyncio.sleep(before)
-        trouble = known.get_troubles.pop(0) if known.get_troubles and not extend.calm else None
-        match trouble:
-            case "finish":
-                known.become(extend.time(), "PROCESSED")
-            case "touch" if known.status not in TERMINAL:
-                known.updated = extend.time()
-            case "hold" if known.status not in TERMINAL:
-                known.held = True
-            case "unknown":
-                known.become(extend.time(), "QUARANTINED")
-            case "gone":
-                known.gone = True
-            case "lost" | "5xx" | "odd" | "404":
-                extend.reads[name][run_id] = "404" if trouble == "404" else "nothing"
-                raise ERRORS[trouble]
+        error = extend.disturb(run_id, extend.next(run_id, "gets"))
         run = extend.find(run_id)
-        if run is None:
-            extend.reads[name][run_id] = "404"
-            raise ERRORS["404"]
-        if run.gets_left:
-            run.gets_left -= 1
-            if not run.gets_left:
-                run.become(extend.time(), "CANCELLED")
-        answer = replace(Run.from_text(kind, run.text(), extend.now()), asked_at=asked_at)
-        may = extend.stale(run)
+        if run is None and error is None:
+            error = ERRORS["404"]
+        if error is not None:
+            extend.reads[name][run_id] = "404" if error is ERRORS["404"] else "nothing"
+            raise error
+        text = extend.world.read(run)
+        said = "stale" if extend.is_stale(run) else run.status
+        response = self._run(kind, text, asked_at)
         await asyncio.sleep(after)
         await self.process.step()
-        extend.reads[name][run_id] = "stale" if may else answer.status
+        extend.reads[name][run_id] = said
         extend.asked[name][run_id] = asked
-        return answer
+        return response
 
     async def cancel_run(self, run_id, kind, before_send):
-        known = self.extend.runs[run_id]
-        match known.leave_troubles.pop(0) if known.leave_troubles and not self.extend.calm else "":
+        match self.extend.next(run_id, "leaves"):
             case "connecting":
                 await asyncio.sleep(25)
             case "stopped":
@@ -253,26 +260,25 @@ class Client:
         extend.posts[name][run_id] += 1
         extend.reads[name][run_id] = "posted"
         await self.process.step()
-        known = extend.runs[run_id]
-        trouble = known.cancel_troubles.pop(0) if known.cancel_troubles and not extend.calm else ""
-        error = ERRORS.get(trouble.removesuffix("-after"))
-        if trouble == "429":
+        word = extend.next(run_id, "cancels") or ""
+        error = ERRORS.get(word.removesuffix("-after"))
+        if word == "429":
             extend.posts[name][run_id] -= 1  # it was not carried out
             extend.turned_away[name][run_id] += 1
             extend.paused_until = extend.loop.time() + 40
-        if error and not trouble.endswith("-after"):
+        if error and not word.endswith("-after"):
             raise error
-        run = extend.find(run_id)
-        if run is None:
-            raise ERRORS["404"]
-        if run.status != "PROCESSING":
-            raise error or ERRORS["400"]
-        run.cancel(extend.time(), name)
-        text, read_at = run.text(), extend.now()
+        extend.world.tick()
+        try:
+            text = extend.world.cancel(extend.world.find(RunKind(kind), WORKSPACE, run_id))
+        except Fault as fault:
+            raise error or ERRORS[str(fault.status)] from None
+        extend.cancelled_by[run_id].add(name)
+        response = self._run(kind, text, asked_at)
         await self.process.step()
         if error:
             raise error
-        return replace(Run.from_text(kind, text, read_at), asked_at=asked_at)
+        return response
 
     def _watch(self, run_id):
         """The promises that hold at each cancel."""
@@ -283,7 +289,7 @@ class Client:
             extend.violations.append(f"{name} cancels {run_id} on a read that was asked for {age:.1f} s ago")
         if extend.posts[name][run_id] >= 4:
             extend.violations.append(f"{name} cancels {run_id} for the fifth time")
-        # A sweep on another machine does not look alive, so another may have adopted a run into an intent of its own.
+        # A sweep on another machine does not look alive, so another may have adopted a run into its own intent.
         announced_by = {each.rule for each in extend.prefect.intents.values() if run_id in each.run_ids}
         if not announced_by or (extend.prefect.one_machine and name not in announced_by):
             extend.violations.append(f"{name} cancels {run_id} without a pending intent")

@@ -14,7 +14,7 @@ from prefect_extend_ai.sweep.journal import CancelIntent
 from prefect_extend_ai.sweep.report import SweepReport
 from prefect_extend_ai.sweep.scan import Target
 from prefect_extend_ai.sweep.stop import Stop
-from support.extend import Client, Extend, Fake
+from support.extend import Client, Extend
 from support.journals import MemoryJournal, Prefect
 from support.processes import Process
 
@@ -44,7 +44,7 @@ class Stage:
         loop = runner.get_loop()
         self.runner, self.options = runner, options
         self.loop = loop
-        self.extend = Extend([Fake(f"clr_{n}", **facts) for n, facts in enumerate(runs)], loop)
+        self.extend = Extend(loop, runs)
         self.prefect = self.extend.prefect = Prefect()
         self.did = []
         self.fails, self.down_from, self.sweeps = dict(fails), down_from, 0
@@ -98,8 +98,7 @@ class Stage:
 
         async def whole():
             recovered = await sweep.recover()
-            stale = [run for run in self.extend.runs.values() if self.extend.find(run.id) and self.extend.stale(run)]
-            targets = [Target(run.id) for run in sorted(stale, key=lambda run: run.id)]
+            targets = [Target(run_id) for run_id in self.extend.world.stale()]
             parts = sweep.divide(targets)
             done = [*(await sweep.cancel_batch(parts.to_ask) if parts.to_ask else []), *parts.deferred]
             recovered += await sweep.recover_more(450)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -27,7 +26,7 @@ from prefect_extend_ai.sweep.report import Outcome
 from prefect_extend_ai.sweep.scan import guarded_survey
 from prefect_extend_ai.sweep.staleness import StalePolicy
 from prefect_extend_ai.sweep.stop import Stop
-from support.extend import TERMINAL, Client, Extend, Fake
+from support.extend import TERMINAL, Client, Extend
 from support.journals import MemoryJournal, Prefect
 from support.processes import Killed, Process
 from support.virtual_time import VirtualLoop
@@ -39,12 +38,13 @@ LONGEST_SWEEP = 3 * (TURN_SECONDS + CONFIRM_SECONDS + LAST_READ_SECONDS + LONGES
 """Seconds of virtual time: three rounds of batches at once, each at its slowest."""
 POLICY = StalePolicy()
 MODES = ["at_once", "at_once", "later", "on_get", "cancelling", "aborted", "finishes", "never"]
-LOST = ["lost", "5xx", "odd", "302"]
+LOST = ["reset", "502", "html", "redirect"]
 # A gateway that sends a cancel twice shows the refusal of the second: the first has taken.
-CANCEL_TROUBLES = [*LOST, *(f"{each}-after" for each in LOST), "400", "409", "429", "404", "400-after", "404-after", ""]
-GET_TROUBLES = ["", "", "", "", "", "lost", "5xx", "odd", "404", "touch", "hold", "finish", "unknown", "gone"]
-GET_HOLDS = [(0, 0)] * 6 + [(12, 0), (0, 12), (25, 0), (0, LONGEST_READ)]
-LEAVE_TROUBLES = ["", "", "", "", "connecting", "stopped", "suspended"]
+CANCELS = [*LOST, *(f"{each}-after" for each in LOST), "400", "409", "429", "404", "400-after", "404-after", ""]
+CHANGES = ["touch", "hold", "finish", "status=QUARANTINED", "gone"]
+GETS = [*[""] * 5, "reset", "502", "html", "404", *CHANGES]
+HOLDS = [(0, 0)] * 6 + [(12, 0), (0, 12), (25, 0), (0, LONGEST_READ)]
+LEAVES = ["", "", "", "", "connecting", "stopped", "suspended"]
 
 RUNS = st.fixed_dictionaries(
     {
@@ -53,12 +53,11 @@ RUNS = st.fixed_dictionaries(
         "held": st.sampled_from([False] * 7 + [True]),
         "cancel_mode": st.sampled_from(MODES),
         "cancel_seconds": st.sampled_from([0.2, 2.0, 50.0, 70.0, 500.0]),
-        "cancel_troubles": st.lists(st.sampled_from(CANCEL_TROUBLES), max_size=5),
-        "get_troubles": st.lists(st.sampled_from(GET_TROUBLES), max_size=4),
-        "get_holds": st.lists(st.sampled_from(GET_HOLDS), max_size=4),
-        "leave_troubles": st.lists(st.sampled_from(LEAVE_TROUBLES), max_size=4),
+        "cancels": st.lists(st.sampled_from(CANCELS), max_size=5),
+        "gets": st.lists(st.sampled_from(GETS), max_size=4),
+        "holds": st.lists(st.sampled_from(HOLDS), max_size=4),
+        "leaves": st.lists(st.sampled_from(LEAVES), max_size=4),
         "ends_at": st.sampled_from([None, None, None, 0.2, 1.0, 30.0, 400.0]),
-        "list_lag": st.sampled_from([0.0, 0.0, 20.0]),
     }
 )
 
@@ -92,9 +91,9 @@ ROUNDS = st.lists(st.lists(SWEEPS, min_size=1, max_size=2), min_size=1, max_size
 class Schedule:
     """Lives through one schedule and holds every sweep to the promises."""
 
-    def __init__(self, loop, runs, *, one_machine):
+    def __init__(self, loop, runs, *, one_machine, lag=0):
         self.loop = loop
-        self.extend = Extend([Fake(f"clr_{n}", **facts) for n, facts in enumerate(deepcopy(runs))], loop)
+        self.extend = Extend(loop, runs, list_lag_seconds=lag)
         self.prefect = self.extend.prefect = Prefect(one_machine=one_machine)
         self.names = 0
 
@@ -120,7 +119,7 @@ class Schedule:
             now=self.extend.now,
         )
         started = self.loop.time()
-        asked_before = {run_id for run_id, run in self.extend.runs.items() if run.acted}
+        asked_before = {run_id for run_id, names in self.extend.cancelled_by.items() if names}
         alone = not self.prefect.alive
         self.prefect.alive.add(process.name)
         try:
@@ -150,7 +149,7 @@ class Schedule:
 
     def goes_on(self, run_id):
         run = self.extend.find(run_id)
-        return not run.gone and run.status not in TERMINAL
+        return run is not None and run.status not in TERMINAL
 
     async def _conduct(self, engine, client, size):
         await engine.recover()
@@ -176,7 +175,8 @@ class Schedule:
         posts = self.extend.posts[name][run.id]
         read = self.extend.reads[name].get(run.id)
         told = f"{name} says {cancellation.outcome} of {run}; last read {read}, {posts} cancels"
-        aborted = run.status == "FAILED" and run.reason == "ABORTED"
+        aborted = run.status == "FAILED" and run.state.failure_reason == "ABORTED"
+        ours = name in self.extend.cancelled_by[run.id]
         match cancellation.outcome:
             case Outcome.CANCELLED:
                 # No answer to a cancel of ours is evidence that somebody else's took, a 429 included.
@@ -187,11 +187,11 @@ class Schedule:
                 assert not posts, told
             case Outcome.FINISHED_FIRST:
                 assert run.status in ("PROCESSED", "FAILED"), told
-                assert not (aborted and name in run.acted), told
+                assert not (aborted and ours), told
             case Outcome.SPARED:  # or refused, and no longer stale then
                 assert not posts or read not in TERMINAL, told
             case Outcome.DEFERRED:  # or turned away by the rate limit
-                assert name not in run.acted, told
+                assert not ours, told
             case Outcome.NOT_FOUND:
                 assert read == "404", told
             case Outcome.UNCONFIRMED:
@@ -201,13 +201,13 @@ class Schedule:
                 assert posts, told
                 assert read not in TERMINAL, told
             case Outcome.ERROR:
-                assert posts or name not in run.acted, told
+                assert posts or not ours, told
             case _:
                 pytest.fail(told)
 
     async def calm_down(self):
         """Undisturbed sweeps until nothing is open: what had ended before one of them began is recorded after it."""
-        self.extend.calm = True
+        self.extend.meanwhile.clear()
         for _ in range(5):
             await asyncio.sleep(600)
             ended = [run_id for run_id in self.extend.runs if self.is_ours_and_ended(run_id)]
@@ -216,24 +216,23 @@ class Schedule:
             assert not lost, f"cancelled and lost: {[self.extend.runs[run_id] for run_id in lost]}"
         left = {run_id for note in self.prefect.intents.values() for run_id in note.run_ids}
         # Only what is gone, or never ends, stays open.
-        assert all(self.extend.find(each) is None or self.extend.runs[each].status not in TERMINAL for each in left)
+        assert not any(self.extend.is_ended(each) for each in left)
 
     def is_ours_and_ended(self, run_id):
-        run = self.extend.find(run_id)
-        return run is not None and bool(run.acted) and run.status in TERMINAL
+        return bool(self.extend.cancelled_by[run_id]) and self.extend.is_ended(run_id)
 
     def check_records(self, *, once):
         for run_id, run in self.extend.runs.items():
             texts = self.prefect.texts(run_id)
             if not run.gone:
-                assert all(text == run.text() for text in texts), f"{run} is not what is recorded of it"
+                assert all(text == self.extend.text(run_id) for text in texts), f"{run} is not what is recorded of it"
             if once:
                 assert len(texts) <= 1, f"{run} is recorded {len(texts)} times"
 
 
-def live(runs, rounds, *, one_machine=True):
+def live(runs, rounds, *, one_machine=True, lag=0):
     loop = VirtualLoop()
-    schedule = Schedule(loop, runs, one_machine=one_machine)
+    schedule = Schedule(loop, runs, one_machine=one_machine, lag=lag)
 
     async def story():
         for sweeps in rounds:
@@ -254,9 +253,9 @@ FAST = settings(
 
 
 @FAST
-@given(st.lists(RUNS, min_size=1, max_size=12), ROUNDS, st.booleans())
-def test_nothing_healthy_is_cancelled_nothing_cancelled_is_lost(runs, rounds, one_machine):
-    live(runs, rounds, one_machine=one_machine)
+@given(st.lists(RUNS, min_size=1, max_size=12), ROUNDS, st.booleans(), st.sampled_from([0, 0, 20]))
+def test_nothing_healthy_is_cancelled_nothing_cancelled_is_lost(runs, rounds, one_machine, lag):
+    live(runs, rounds, one_machine=one_machine, lag=lag)
 
 
 @FAST
@@ -280,8 +279,8 @@ def test_a_quiet_schedule_really_cancels_and_records():
 def test_two_sweeps_at_once_cancel_each_run_once(seed, one_machine):
     sweeps = [Drawn(seed=seed), Drawn(seed=seed + 100)]
     schedule = live([{} for _ in range(12)], [sweeps], one_machine=one_machine)
-    assert all(len(run.acted) == 1 for run in schedule.extend.runs.values())
-    assert all(len(schedule.prefect.texts(run_id)) == 1 for run_id in schedule.extend.runs)
+    assert [len(names) for names in schedule.extend.cancelled_by.values()] == [1] * 12
+    assert [len(schedule.prefect.texts(run_id)) for run_id in schedule.extend.runs] == [1] * 12
 
 
 @pytest.mark.parametrize("fate", ["before", "after"])
@@ -299,7 +298,7 @@ def test_a_journal_that_takes_no_intent_means_no_cancel(fate):
 
 def test_a_run_that_never_takes_a_cancel_gets_a_handful_of_them():
     loop = VirtualLoop()
-    schedule = Schedule(loop, [{"cancel_troubles": ["lost"] * 50}], one_machine=True)
+    schedule = Schedule(loop, [{"cancels": ["reset"] * 50}], one_machine=True)
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         (cancellation,) = runner.run(schedule.sweep(Drawn()))
     assert cancellation.outcome is Outcome.UNCONFIRMED

@@ -32,13 +32,13 @@ def test_the_intent_comes_first_and_is_completed_last(stage):
     assert on.did == ["log", "contested", "get_run", "cancel_run", "record", "complete"]
     assert cancellation.outcome is Outcome.CANCELLED
     assert cancellation.record == on.prefect.records[0][0]
-    assert on.prefect.texts("clr_0") == [on.extend.runs["clr_0"].text()]
+    assert on.prefect.texts("clr_0") == [on.extend.text("clr_0")]
     assert on.prefect.intents == {}
 
 
 def test_runs_share_as_few_records_as_their_size_allows(stage, monkeypatch):
     on = stage(*({} for _ in range(7)), runs_a_record=50)
-    monkeypatch.setattr(recorder, "RECORD_BYTES", int(3.5 * len(on.extend.runs["clr_0"].text())))
+    monkeypatch.setattr(recorder, "RECORD_BYTES", int(3.5 * len(on.extend.text("clr_0"))))
     cancellations = on.cancel()
     assert [len(texts) for _, _, texts in on.prefect.records] == [3, 3, 1]
     assert all(

@@ -94,12 +94,12 @@ def test_a_cancel_that_hangs_is_reported_by_every_sweep(stage):
     assert sum(on.extend.posts[name]["clr_0"] for name in on.extend.posts) == 1
 
 
-@pytest.mark.parametrize("answers", ["5xx", "409"])
-def test_a_run_that_is_never_cancelled_is_asked_a_few_times(stage, answers):
-    on = stage({"cancel_troubles": [answers] * 500}, {})
+@pytest.mark.parametrize("fault", ["502", "409"])
+def test_a_run_that_is_never_cancelled_is_asked_a_few_times(stage, fault):
+    on = stage({"cancels": [fault] * 500}, {})
     alarms = []
     for sweep in range(200):
-        on.extend.runs["clr_1"].status, on.extend.runs["clr_1"].updated = "PROCESSING", -7200.0
+        on.extend.change("clr_1", "PROCESSING", updated=-7200.0)
         report = on.play(minutes=15)
         assert report.counts[Outcome.CANCELLED] == 1, "the other run never waits for it"
         alarms += [sweep] if report.needs_attention else []
@@ -108,7 +108,7 @@ def test_a_run_that_is_never_cancelled_is_asked_a_few_times(stage, answers):
     (left,) = report.pending
     assert left.set_aside
     assert (report.needs_attention, report.still_pending) == (False, False)
-    on.extend.runs["clr_0"].cancel_troubles = []
+    on.extend.meanwhile.clear()
     on.begin(named=True)
     on.recover()
     (cancellation,) = on.run(on.sweep.cancel_batch([on.target("clr_0")]))
@@ -117,9 +117,9 @@ def test_a_run_that_is_never_cancelled_is_asked_a_few_times(stage, answers):
 
 
 def test_a_run_that_could_not_be_read_is_asked_once_it_can(stage):
-    on = stage({"get_troubles": ["5xx"]})
+    on = stage({"gets": ["502"]})
     assert on.play().counts == {Outcome.ERROR: 1}
-    on.extend.runs["clr_0"].get_troubles = ["5xx"]
+    on.extend.meanwhile["clr_0"].gets = ["502"]
     second = on.play(minutes=15)
     assert (second.counts, second.still_pending) == ({Outcome.DEFERRED: 1}, True)
     third = on.play(minutes=15)
@@ -127,17 +127,18 @@ def test_a_run_that_could_not_be_read_is_asked_once_it_can(stage):
 
 
 def test_an_error_of_the_account_makes_no_run_wait(stage):
-    on = stage(*[{"cancel_troubles": ["401"]}] * 3, {})
+    on = stage(*[{"cancels": ["401"]}] * 3, {})
     report = on.play(refuse_account=True)
     assert report.counts[Outcome.ERROR]
     assert isinstance(on.sweep.stop.error, ExtendAuthError)
+    on.extend.meanwhile.clear()
     report = on.play(minutes=15)
     assert (set(report.counts), report.pending) == ({Outcome.CANCELLED}, [])
     assert all(run.status == "CANCELLED" for run in on.extend.runs.values())
 
 
 def test_a_run_that_alone_answers_401_stops_no_other(stage):
-    on = stage({"cancel_troubles": ["401"] * 9}, {})
+    on = stage({"cancels": ["401"] * 9}, {})
     report = on.play()
     assert report.counts == {Outcome.REFUSED: 1, Outcome.CANCELLED: 1}
     assert on.sweep.stop.reason is None
@@ -158,7 +159,7 @@ def test_a_run_whose_record_is_refused_alarms_as_others_do(stage):
 
 
 def test_a_second_attempt_asks_again_and_reports_again(stage):
-    on = stage({"cancel_troubles": ["5xx"] * 8})
+    on = stage({"cancels": ["502"] * 8})
     assert on.play().needs_attention
     first = on.journal.process.name
     report = on.play(second_attempt_of=first)

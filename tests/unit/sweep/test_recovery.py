@@ -28,7 +28,7 @@ def test_what_has_ended_is_recorded_and_the_intent_completed(stage):
 def test_a_run_that_is_recorded_is_not_read_again(stage):
     on = stage({"status": "CANCELLED"})
     intent = on.leave_open("clr_0")
-    on.prefect.records.append((uuid4(), intent.id, {"clr_0": on.extend.runs["clr_0"].text()}))
+    on.prefect.records.append((uuid4(), intent.id, {"clr_0": on.extend.text("clr_0")}))
     assert on.recover() == []
     assert "get_run" not in on.did
     assert on.prefect.intents == {}
@@ -87,7 +87,7 @@ def test_batches_side_by_side_each_adopt_their_own_runs(stage):
 
 
 def test_a_run_that_cannot_be_read_is_left_for_the_next_sweep(stage):
-    on = stage({"status": "CANCELLED", "get_troubles": ["5xx"]})
+    on = stage({"status": "CANCELLED", "gets": ["502"]})
     on.leave_open("clr_0")
     assert on.recover() == []
     assert len(on.recover()) == 1
@@ -165,10 +165,10 @@ def test_a_crash_before_any_cancel_claims_no_cancel_of_ours(stage):
 
 
 def test_a_run_for_which_no_cancel_left_was_cancelled_by_another(stage):
-    on = stage({"get_troubles": ["5xx"]})
+    on = stage({"gets": ["502"]})
     report = on.play()
     assert report.counts == {Outcome.ERROR: 1}
-    on.extend.runs["clr_0"].status = "CANCELLED"
+    on.extend.change("clr_0", "CANCELLED")
     on.begin()
     (recovered,) = on.recover()
     assert recovered.outcome is Outcome.ALREADY_CANCELLED
@@ -276,8 +276,9 @@ def test_a_second_attempt_recovers_what_the_first_one_left(stage):
 
 
 def test_open_objects_wait_for_their_record_by_size(stage, monkeypatch):
-    monkeypatch.setattr("prefect_extend_ai.sweep.recorder.WAITING_BYTES", 3000)
     on = stage(*[{}] * 40)
+    room = 12 * len(on.extend.text("clr_0"))
+    monkeypatch.setattr("prefect_extend_ai.sweep.recorder.WAITING_BYTES", room)
     most = []
     record = on.journal.record
 
@@ -288,9 +289,9 @@ def test_open_objects_wait_for_their_record_by_size(stage, monkeypatch):
 
     on.journal.record = watching
     on.cancel()
-    size = len(on.extend.runs["clr_0"].text())
+    size = len(on.extend.text("clr_0"))
     # A run that was being read when the room was used up may still come.
-    assert max(most) <= 3000 + 9 * size
+    assert max(most) <= room + 9 * size
     assert len(on.prefect.records) == 40
 
 
