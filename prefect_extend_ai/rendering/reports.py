@@ -8,6 +8,7 @@ from uuid import UUID
 
 from prefect_extend_ai.client.clocks import clock_words
 from prefect_extend_ai.rendering.inert import address, escape, link, unmarked
+from prefect_extend_ai.rendering.limits import learned_section, limit_cell, limit_warnings
 from prefect_extend_ai.rendering.pending import FOR_SUPPORT, pending_section, pending_steps, support_message
 from prefect_extend_ai.rendering.picture import draw_picture
 from prefect_extend_ai.rendering.strip import strip_section
@@ -66,6 +67,7 @@ def report_page(
         else "",
         strip_section(history),
         draw_picture(report),
+        learned_section(report),
         _runs(report, record_url, rows),
         _rules(policy_lines),
     ]
@@ -81,6 +83,8 @@ def report_table(report: SweepReport, record_url: RecordUrl) -> list[dict[str, s
             "run": unmarked(each.run_id),
             "outcome": each.outcome.value,
             "age_minutes": "" if each.age_minutes is None else round(each.age_minutes, 1),
+            "limit_minutes": "" if each.limit is None else each.limit.minutes,
+            "limit_source": "" if each.limit is None else each.limit.source.value,
             "status": unmarked(each.status or "", 40),
             "reason": unmarked(each.reason),
             "dashboard": address(each.dashboard_url) or "",
@@ -121,8 +125,8 @@ def _context(report: SweepReport, flow_run_url: str | None) -> str:
 
 
 def _warnings(report: SweepReport) -> str:
-    """Warnings: a clock difference, and metadata that looks like a hold under another key."""
-    warnings = []
+    """Warnings: a clock difference, metadata that looks like a hold under another key, limits without effect."""
+    warnings = limit_warnings(report)
     if report.clock_difference_seconds is not None:
         warnings.append(clock_words(report.clock_difference_seconds, report.clock_suspect))
     if count := len(report.looks_held):
@@ -157,18 +161,22 @@ def _runs(report: SweepReport, record_url: RecordUrl, rows: int) -> str:
         return ""
     shown = _urgent_first(report.cancellations)[:rows]
     left = len(report.cancellations) - len(shown)
+    # Runs that somebody named have no limit.
+    limited = any(each.limit is not None for each in shown)
     cells = (
         (
             link(each.run_id, each.dashboard_url),
             _outcome(each),
             # No-break spaces: a narrow column would wrap it into three lines.
             age(each.age_minutes).replace(" ", "\N{NO-BREAK SPACE}"),
+            *([limit_cell(each.limit)] if limited else []),
             link("record", record_url(each.record)) if each.record else "",
             escape(each.reason),
         )
         for each in shown
     )
-    listing = table(["Run", "Outcome", "Age", "Record", "Reason"], cells, number="Age")
+    head = ["Run", "Outcome", "Age", *(["Limit"] if limited else []), "Record", "Reason"]
+    listing = table(head, cells, number="Age")
     more = f"\n\nand {left:,} more in the table artifact" if left else ""
     return f"### Runs\n\n{listing}{more}"
 

@@ -239,6 +239,7 @@ class Attempt:
             reason=reason(outcome, self.tried, self.latest, skip=self.skip, why_not=self.why_not),
             status=self.latest.status if self.latest else None,
             age_minutes=self.age_minutes,
+            limit=self.target.limit,
             dashboard_url=(self.latest.dashboard_url if self.latest else None) or self.target.dashboard_url,
             request_ids=self.tried.request_ids,
         )

@@ -217,9 +217,7 @@ class Sweep:
             # One bad run never stops the sweep; a cancel of it may have been sent, so its intent stays open.
             logger.exception("Unexpected failure with run %s", target.run_id)
             reason = f"unexpected {type(error).__name__}; see the log"
-            return Settled(
-                Cancellation(run_id=target.run_id, outcome=Outcome.ERROR, reason=reason), open=True, attempts=1
-            )
+            return Settled(target.cancellation(Outcome.ERROR, reason), open=True, attempts=1)
         if settled.final is None:
             return settled
         if not settled.attempts:

@@ -9,7 +9,7 @@ from typing import Any
 from prefect_extend_ai.runs import Run
 from prefect_extend_ai.sweep.policy import StalePolicy
 
-__all__ = ["is_held", "looks_held"]
+__all__ = ["is_held", "looks_held", "same_key"]
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _HOLDING = frozenset({"hold", "onhold", "held"})
@@ -49,6 +49,11 @@ def looks_held(run: Run, policy: StalePolicy) -> bool:
                 return not is_held(run, policy)
             ahead += value.values()
     return False
+
+
+def same_key(key: str, wanted: str) -> bool:
+    """Whether two metadata keys are the same but for case, hyphens, underscores and spaces."""
+    return _plain(key) == _plain(wanted)
 
 
 def _plain(key: str) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 from prefect_extend_ai.client import ExtendClient
-from prefect_extend_ai.runs import RunKind
+from prefect_extend_ai.runs import PROCESSED, RunKind
 from prefect_extend_ai.sweep.guards import is_sign_of_life, is_suspicious, outage_words, was_cancelled_lately, window_of
+from prefect_extend_ai.sweep.learning import FinishedRuns
 from prefect_extend_ai.sweep.pages import PAGES_UNSORTED, count_latest, next_page, pages_in_progress
 from prefect_extend_ai.sweep.policy import OUTAGE_FROM, StalePolicy
 from prefect_extend_ai.sweep.staleness import is_overdue
@@ -27,6 +28,7 @@ async def outage_refusal(
     policy: StalePolicy,
     *,
     stop: Stop | None = None,
+    finished: FinishedRuns | None = None,
 ) -> str | None:
     """Why the vendor seems to be down; None where it does not, or where the sweep was stopped meanwhile.
 
@@ -40,6 +42,7 @@ async def outage_refusal(
         max_processing_minutes: the sweep's limit.
         policy: the sweep's policy.
         stop: once set, nothing more is read.
+        finished: the listing of finished runs, where its first page was asked for already.
     """
     limit = timedelta(minutes=max_processing_minutes)
     cancelled = 0
@@ -58,7 +61,7 @@ async def outage_refusal(
     if policy.narrows_listing and not is_suspicious(overdue, cancelled):
         need = OUTAGE_FROM - cancelled
         overdue = max(overdue, await _count_overdue(client, kind, need, max_processing_minutes, policy, stop=stop))
-    if not is_suspicious(overdue, cancelled) or await _lives(client, kind, limit, stop=stop):
+    if not is_suspicious(overdue, cancelled) or await _lives(client, kind, limit, stop=stop, finished=finished):
         return None
     return outage_words(overdue, cancelled, limit) if stop is None or stop.reason is None else None
 
@@ -85,7 +88,9 @@ async def _count_overdue(
     return len(counted)
 
 
-async def _lives(client: ExtendClient, kind: RunKind, limit: timedelta, *, stop: Stop | None) -> bool:
+async def _lives(
+    client: ExtendClient, kind: RunKind, limit: timedelta, *, stop: Stop | None, finished: FinishedRuns | None
+) -> bool:
     for status in kind.worked:
         alive = await count_latest(
             client,
@@ -95,6 +100,7 @@ async def _lives(client: ExtendClient, kind: RunKind, limit: timedelta, *, stop:
             window=limit,
             enough=1,
             stop=stop,
+            listing=finished.pages() if finished is not None and status == PROCESSED else None,
         )
         if alive:
             return True

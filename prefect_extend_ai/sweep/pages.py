@@ -87,6 +87,7 @@ async def count_latest(
     window: timedelta,
     enough: int,
     stop: Stop | None,
+    listing: AsyncIterator[Page] | None = None,
 ) -> int:
     """How many runs of a status fit, latest change first; read no further than `enough`, and than `window` reaches.
 
@@ -100,19 +101,26 @@ async def count_latest(
         window: how long ago a run that counts can have changed.
         enough: how many there need be.
         stop: once set, no further page is read.
+        listing: pages of this status, latest change first, where they are being read already.
     """
+    pages = listing or _latest(client, kind, status)
     try:
-        return await _count(client, kind, status, fits, window=window, enough=enough, stop=stop)
+        return await _count(pages, kind, fits, window=window, enough=enough, stop=stop)
     except ExtendRefusedError:
         if status == CANCELLING:
             return 0  # documented of workflow runs alone: a listing that does not know it shows no run in it
-        return await _count(client, kind, None, fits, window=window, enough=enough, stop=stop)
+        return await _count(_latest(client, kind, None), kind, fits, window=window, enough=enough, stop=stop)
+
+
+def _latest(client: ExtendClient, kind: RunKind, status: str | None) -> AsyncIterator[Page]:
+    # Few failures are cancels, so that it takes many to count some.
+    size = LONG_PAGE if status in (FAILED, None) else SHORT_PAGE
+    return client.iter_pages(kind, status=status, sort_dir="desc", page_size=size)
 
 
 async def _count(
-    client: ExtendClient,
+    listing: AsyncIterator[Page],
     kind: RunKind,
-    status: str | None,
     fits: Callable[[Run, datetime], bool],
     *,
     window: timedelta,
@@ -121,9 +129,6 @@ async def _count(
 ) -> int:
     order = Order(descending=True)
     counted: set[str] = set()
-    # Few failures are cancels, so that it takes many to count some.
-    size = LONG_PAGE if status in (FAILED, None) else SHORT_PAGE
-    listing = client.iter_pages(kind, status=status, sort_dir="desc", page_size=size)
     for _ in range(PAGES_UNSORTED):
         page = await next_page(listing, stop)
         if page is None:

@@ -90,6 +90,12 @@ class StalePolicy(BaseModel):
         description=f"{OUTAGE_FROM} or more stale or lately cancelled, by anybody, and nothing finished within the "
         "limit means that Extend is down: cancel nothing and fail as Refused.",
     )
+    learn_limits: bool = Field(
+        default=True,
+        title="Learn limits",
+        description="A processor whose recent healthy runs took longer gets a longer limit of its own, of four times "
+        "the limit at most. Never a shorter one; limits by processor and since creation stay as they are.",
+    )
     confirm_seconds: int = Field(
         default=60,
         ge=1,

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from prefect_extend_ai.client.clocks import Suspect, span
 from prefect_extend_ai.errors import ExtendError
 from prefect_extend_ai.runs import RunKind
+from prefect_extend_ai.sweep.learning import LearnedLimit
+from prefect_extend_ai.sweep.limits import Limit
 
 __all__ = ["Cancellation", "OpenElsewhere", "Outcome", "PendingCancel", "SweepFailed", "SweepRefused", "SweepReport"]
 
@@ -64,6 +66,9 @@ class Cancellation(BaseModel):
     status: str | None = Field(default=None, description="The last status that was read, as the API wrote it.")
     age_minutes: float | None = Field(
         default=None, description="Minutes since its last change when it was last looked at, by the API's clock."
+    )
+    limit: Limit | None = Field(
+        default=None, description="The limit that made it stale, and who set it; None where it was named by its id."
     )
     dashboard_url: str | None = Field(default=None, description="The run in Extend's dashboard.")
     request_ids: list[str] = Field(
@@ -124,6 +129,15 @@ class SweepReport(BaseModel):
     )
     looks_held: list[str] = Field(
         default=[], description="Stale runs whose metadata looks like a hold, and is none by the hold key."
+    )
+    learned_limits: list[LearnedLimit] = Field(
+        default=[], description="Longer limits of processors whose recent healthy runs took long."
+    )
+    not_learned: str | None = Field(
+        default=None, description="Why no limits could be learned, where that failed: then the policy's limits held."
+    )
+    ignored_limits: list[str] = Field(
+        default=[], description="Listed runs whose own limit, `prefect_max_minutes`, was ignored: it is not a number."
     )
     listed: int = Field(default=0, description="How many runs the listing showed before it was stopped.")
     selected: int = Field(default=0, description="How many runs the sweep meant to cancel.")

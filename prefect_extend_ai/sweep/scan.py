@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from prefect_extend_ai.client import ExtendClient, Page
 from prefect_extend_ai.client.clocks import ClockDifference, compare_clocks
-from prefect_extend_ai.errors import ExtendInputError
+from prefect_extend_ai.errors import ExtendError, ExtendInputError
 from prefect_extend_ai.runs import PROCESSING, Run, RunKind, check_run_id
 from prefect_extend_ai.sweep.guards import too_many
 from prefect_extend_ai.sweep.holds import looks_held
+from prefect_extend_ai.sweep.learning import LEARNERS, FinishedRuns, LearnedLimit, learn
+from prefect_extend_ai.sweep.limits import ignores_own_limit
 from prefect_extend_ai.sweep.origin import contradiction, ignored_filter, unconfirmed_filters
 from prefect_extend_ai.sweep.outage import outage_refusal
 from prefect_extend_ai.sweep.pages import next_page, pages_in_progress
-from prefect_extend_ai.sweep.report import Cancellation, Outcome
 from prefect_extend_ai.sweep.staleness import (
     LEFT_OUT,
     Exempt,
@@ -25,39 +26,12 @@ from prefect_extend_ai.sweep.staleness import (
     assess,
     check_filters,
     check_limit,
+    limit_passed,
 )
 from prefect_extend_ai.sweep.stop import Stop
+from prefect_extend_ai.sweep.targets import Target
 
-__all__ = ["Survey", "Target", "guarded_survey", "take_survey"]
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A run that somebody wants cancelled, with the little that the rest of the sweep needs of it.
-
-    The run object itself is let go: a backlog of 50,000 would not fit into memory with its documents.
-    """
-
-    run_id: str
-    updated_at: datetime | None = None
-    created_at: datetime | None = None
-    age_minutes: float | None = None
-    dashboard_url: str | None = None
-
-    @classmethod
-    def of(cls, run: Run) -> Target:
-        """The target that a listed run becomes."""
-        return cls(run.id, run.updated_at, run.created_at, run.age_minutes, run.dashboard_url)
-
-    def cancellation(self, outcome: Outcome, reason: str) -> Cancellation:
-        """What became of it where nothing was sent or read for it."""
-        return Cancellation(
-            run_id=self.run_id,
-            outcome=outcome,
-            reason=reason,
-            age_minutes=self.age_minutes,
-            dashboard_url=self.dashboard_url,
-        )
+__all__ = ["Survey", "Target", "guarded_survey", "learned_survey", "take_survey"]
 
 
 @dataclass(slots=True)
@@ -73,6 +47,9 @@ class Survey:
         overdue: how many of the listed runs are over their limit, those included that the policy leaves out.
         clocks: how far the two clocks differ, None where they agree.
         looks_held: ids of the stale runs whose metadata looks like a hold, and is none by the hold key.
+        ignored_limits: ids of the listed runs whose own limit is ignored, because it is not a number.
+        learned: the limits that were learned, and how many runs each spared.
+        not_learned: why none could be learned, where that failed.
         refusal: what a guard says against cancelling these, None where none does.
         unfinished: why the listing was not read to its end, so that nothing may be cancelled by it; None where it was.
     """
@@ -85,6 +62,9 @@ class Survey:
     overdue: int = 0
     clocks: ClockDifference | None = None
     looks_held: list[str] = field(default_factory=list)
+    ignored_limits: list[str] = field(default_factory=list)
+    learned: list[LearnedLimit] = field(default_factory=list)
+    not_learned: str | None = None
     refusal: str | None = None
     unfinished: str | None = None
 
@@ -97,6 +77,24 @@ class Survey:
         found = compare_clocks(page.date, page.received_at, moments)
         if found is not None and (self.clocks is None or found.suspect is not None):
             self.clocks = found
+
+    def spare(self, learned: Mapping[str, LearnedLimit], policy: StalePolicy) -> None:
+        """Leave out the stale runs that have not passed the learned limit of their processor."""
+        kept: list[Target] = []
+        spared: Counter[str] = Counter()
+        for target in self.stale:
+            limit = learned.get(target.processor_id or "")
+            if limit is None:
+                kept.append(target)
+            elif target.is_within(limit.minutes, policy.max_total_minutes):
+                spared[limit.processor] += 1
+            else:
+                kept.append(target.has_learned(limit.minutes))
+        self.learned = [each.model_copy(update={"spared": spared[name]}) for name, each in learned.items()]
+        self.stale, ids = kept, {target.run_id for target in kept}
+        self.looks_held = [run_id for run_id in self.looks_held if run_id in ids]
+        if spared:
+            self.exempt[Exempt.USUAL_FOR_PROCESSOR] = spared.total()
 
 
 async def take_survey(
@@ -144,8 +142,10 @@ async def take_survey(
                 survey.ages[age_band(now - run.updated_at, timedelta(minutes=max_processing_minutes))] += 1
             exempt = _exemption(run, now, max_processing_minutes, policy)
             survey.overdue += exempt is None or exempt in LEFT_OUT
+            if ignores_own_limit(run):
+                survey.ignored_limits.append(run.id)
             if exempt is None:
-                survey.stale.append(Target.of(run))
+                survey.stale.append(Target.of(run, limit_passed(run, now, max_processing_minutes, policy)))
                 unconfirmed |= unconfirmed_filters(run, policy)
                 if looks_held(run, policy):
                     survey.looks_held.append(run.id)
@@ -160,15 +160,65 @@ async def take_survey(
     return survey if stop is None or stop.reason is None else Survey(unfinished=stop.reason)
 
 
+async def learned_survey(
+    client: ExtendClient,
+    kind: RunKind,
+    max_processing_minutes: int,
+    policy: StalePolicy,
+    *,
+    keep: Callable[[Run], object] | None = None,
+) -> Survey:
+    """Take a survey of what a sweep would select: limits are learned, and no guard is asked.
+
+    Takes and raises what `take_survey` does.
+    """
+    survey = await take_survey(client, kind, max_processing_minutes, policy, keep=keep)
+    learned, _ = await _learn(survey, client, kind, max_processing_minutes, policy, stop=None)
+    survey.spare(learned, policy)
+    return survey
+
+
 async def guarded_survey(
     client: ExtendClient, kind: RunKind, max_processing_minutes: int, policy: StalePolicy, *, stop: Stop | None = None
 ) -> Survey:
-    """Take a survey to cancel by: the guards have been asked. Takes and raises what `take_survey` does."""
+    """Take a survey to cancel by: the guards have been asked, and limits are learned.
+
+    The guards count by the limits that are not learned: learning must not hide an outage. Takes and raises what
+    `take_survey` does.
+    """
     survey = await take_survey(client, kind, max_processing_minutes, policy, stop=stop)
     survey.refusal = survey.refusal or too_many(len(survey.stale), policy)
-    if survey.refusal is None and survey.stale and policy.outage_guard:
-        survey.refusal = await outage_refusal(client, kind, survey.overdue, max_processing_minutes, policy, stop=stop)
+    if survey.refusal is None and survey.stale:
+        learned, finished = await _learn(survey, client, kind, max_processing_minutes, policy, stop=stop)
+        if policy.outage_guard:
+            survey.refusal = await outage_refusal(
+                client, kind, survey.overdue, max_processing_minutes, policy, stop=stop, finished=finished
+            )
+        if survey.refusal is None:
+            survey.spare(learned, policy)
     return survey if stop is None or stop.reason is None else Survey(unfinished=stop.reason)
+
+
+async def _learn(
+    survey: Survey,
+    client: ExtendClient,
+    kind: RunKind,
+    max_processing_minutes: int,
+    policy: StalePolicy,
+    *,
+    stop: Stop | None,
+) -> tuple[dict[str, LearnedLimit], FinishedRuns | None]:
+    """The learned limits, and the listing they were learned from; a survey without stale runs asks for nothing."""
+    if not (policy.learn_limits and kind in LEARNERS and survey.stale):
+        return {}, None
+    finished = FinishedRuns(client, kind)
+    try:
+        page = await finished.first(stop)
+    except ExtendError as error:
+        # Learning can only spare: without it the limits of the policy hold.
+        survey.not_learned = str(error)
+        return {}, None
+    return learn(page.runs, max_processing_minutes, policy) if page is not None else {}, finished
 
 
 def _exemption(run: Run, now: datetime, max_processing_minutes: int, policy: StalePolicy) -> Exempt | None:

@@ -103,6 +103,9 @@ class StaleRuns:
             "clock_difference_seconds": found.clocks.seconds if found.clocks else None,
             "clock_suspect": found.clocks.suspect if found.clocks else None,
             "looks_held": found.looks_held,
+            "learned_limits": found.learned,
+            "not_learned": found.not_learned,
+            "ignored_limits": found.ignored_limits,
             "refusal": found.refusal,
             "trouble": f"the listing was not read to its end: {found.unfinished}" if found.unfinished else None,
         }

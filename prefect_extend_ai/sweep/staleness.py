@@ -13,6 +13,7 @@ from prefect_extend_ai.client.clocks import CLOCK_GRAIN
 from prefect_extend_ai.errors import ExtendInputError
 from prefect_extend_ai.runs import PROCESSING, Run, RunKind
 from prefect_extend_ai.sweep.holds import is_held
+from prefect_extend_ai.sweep.limits import Limit, LimitSource, limit_of
 from prefect_extend_ai.sweep.policy import DEFAULT_POLICY, LONGEST_MINUTES, StalePolicy
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "held_words",
     "in_words",
     "is_overdue",
+    "limit_passed",
     "shortest_limit",
     "why_not_at_all",
     "why_not_stale",
@@ -43,6 +45,7 @@ class Exempt(enum.StrEnum):
     EXCEPT_PROCESSOR = "except_processor"
     OTHER_PROCESSOR = "other_processor"
     OTHER_FILE = "other_file"
+    USUAL_FOR_PROCESSOR = "usual_for_processor"
     OTHER_STATUS = "other_status"
     NO_TIMESTAMP = "no_timestamp"
     FUTURE_TIMESTAMP = "future_timestamp"
@@ -56,17 +59,20 @@ LEFT_OUT = frozenset(
 
 
 class Listed(Protocol):
-    """What a listing told of a run's times."""
+    """What was told of a run as it was listed: its times, and the learned limit of its processor."""
 
     @property
     def updated_at(self) -> datetime | None: ...
     @property
     def created_at(self) -> datetime | None: ...
+    @property
+    def learned_minutes(self) -> int | None: ...
 
 
 _WORDS = {
     Exempt.OTHER_STATUS: "its status is {run.status}, which cannot be cancelled",
     Exempt.TOO_YOUNG: "it changed since it was listed and is no longer stale",
+    Exempt.USUAL_FOR_PROCESSOR: "usual for its processor, whose learned limit is longer",
     Exempt.EXCEPT_RUN: "except_runs names it",
     Exempt.HELD: "held: its metadata has {policy.hold_key}",
     Exempt.NO_TIMESTAMP: "it no longer says when it last changed",
@@ -83,6 +89,7 @@ def assess(
     policy: StalePolicy,
     updated_at: datetime | None = None,
     created_at: datetime | None = None,
+    learned_minutes: int | None = None,
 ) -> Exempt | None:
     """Why `run` must be left alone, or None when it is stale.
 
@@ -93,6 +100,7 @@ def assess(
         policy: the rest of the rules.
         updated_at: the last change as the listing told it, for kinds whose single read does not carry it.
         created_at: the creation, likewise.
+        learned_minutes: the learned limit of the run's processor; None without one.
     """
     if run.status != PROCESSING:
         return Exempt.OTHER_STATUS
@@ -107,10 +115,23 @@ def assess(
         return Exempt.FUTURE_TIMESTAMP
     if created_at is not None and created_at - updated_at > CLOCK_GRAIN:
         return Exempt.UNREADABLE  # changed before it was there: neither time can be believed
-    stale = now - updated_at > _limit(run, max_processing_minutes, policy)
+    unchanged = now - updated_at
+    stale = unchanged > limit_of(run, max_processing_minutes, policy, learned_minutes).span
     if policy.max_total_minutes is not None and created_at is not None:
         stale = stale or now - created_at > timedelta(minutes=policy.max_total_minutes)
-    return _left_out(run, policy) if stale else Exempt.TOO_YOUNG
+    if stale:
+        return _left_out(run, policy)
+    is_usual = unchanged > limit_of(run, max_processing_minutes, policy).span
+    return Exempt.USUAL_FOR_PROCESSOR if is_usual else Exempt.TOO_YOUNG
+
+
+def limit_passed(run: Run, now: datetime, max_processing_minutes: int, policy: StalePolicy) -> Limit:
+    """The limit that a stale run has passed: the one since its last change, or else the total one."""
+    limit = limit_of(run, max_processing_minutes, policy)
+    by_change = run.updated_at is not None and now - run.updated_at > limit.span
+    if by_change or policy.max_total_minutes is None:
+        return limit
+    return Limit(policy.max_total_minutes, LimitSource.TOTAL)
 
 
 def is_overdue(run: Run, now: datetime, max_processing_minutes: int, policy: StalePolicy) -> bool:
@@ -148,6 +169,7 @@ def why_not_stale(run: Run, listed: Listed, max_processing_minutes: int, policy:
         policy=policy,
         updated_at=None if run.kind.dated else listed.updated_at,
         created_at=None if run.kind.dated else listed.created_at,
+        learned_minutes=listed.learned_minutes,
     )
     return None if exempt is None else _WORDS.get(exempt, exempt.replace("_", " ")).format(run=run, policy=policy)
 
@@ -212,11 +234,6 @@ _BANDS = [(0.5, "up to ½"), (1.0, "½ to 1"), (2.0, "1 to 2"), (5.0, "2 to 5"),
 _OLDEST_BAND = "over 20"
 AGE_BANDS = [band for _, band in _BANDS] + [_OLDEST_BAND]
 """Every band, youngest first, in multiples of the limit."""
-
-
-def _limit(run: Run, max_processing_minutes: int, policy: StalePolicy) -> timedelta:
-    minutes = policy.minutes_by_processor.get(run.processor_id or "", max_processing_minutes)
-    return timedelta(minutes=minutes)
 
 
 def _file_matches(run: Run, needle: str | None) -> bool:

@@ -38,6 +38,8 @@ from prefect_extend_ai.rendering.inert import HIDDEN, address
 from prefect_extend_ai.rendering.picture import STALE, YOUNG, draw_picture
 from prefect_extend_ai.rendering.words import age
 from prefect_extend_ai.runs import Run
+from prefect_extend_ai.sweep.learning import LearnedLimit
+from prefect_extend_ai.sweep.limits import Limit, LimitSource
 from prefect_extend_ai.sweep.report import Cancellation, Outcome, PendingCancel, SweepReport
 from prefect_extend_ai.sweep.staleness import AGE_BANDS, age_band
 
@@ -609,13 +611,15 @@ def test_fifty_thousand_cancellations_stay_a_page_and_a_table(nasty):
 
 def test_a_table_row_has_the_same_scalars_and_attention_first():
     bare = Cancellation(run_id="clr_1", outcome=Outcome.NOT_FOUND, reason="")
-    full = cancellation(Outcome.REFUSED, record=UUID(int=7), age_minutes=61.26)
+    full = cancellation(Outcome.REFUSED, record=UUID(int=7), age_minutes=61.26, limit=Limit(60, LimitSource.PERSON))
     rows = report_table(report_of([bare, full]), record_url)
     assert rows == [
         {
             "run": "clr_Xy5",
             "outcome": "refused",
             "age_minutes": 61.3,
+            "limit_minutes": 60,
+            "limit_source": "person",
             "status": "CANCELLED",
             "reason": "No change for 3 h; the limit is 60 min.",
             "dashboard": DASHBOARD,
@@ -625,6 +629,8 @@ def test_a_table_row_has_the_same_scalars_and_attention_first():
             "run": "clr_1",
             "outcome": "not_found",
             "age_minutes": "",
+            "limit_minutes": "",
+            "limit_source": "",
             "status": "",
             "reason": "",
             "dashboard": "",
@@ -759,3 +765,37 @@ def marks_of(report):
     tokens = MarkdownIt().enable("table").parse(page_of(report))
     every = [child for token in tokens for child in [token, *(token.children or [])]]
     return Counter(token.type for token in every if token.type not in ("code_inline", "text"))
+
+
+def test_each_run_is_shown_with_its_limit_and_who_set_it():
+    shown = {
+        LimitSource.PERSON: "60\u00a0min",
+        LimitSource.PROCESSOR: "60\u00a0min (processor's)",
+        LimitSource.LEARNED: "60\u00a0min (learned)",
+        LimitSource.RUN: "60\u00a0min (run's\u00a0own)",
+        LimitSource.TOTAL: "60\u00a0min (in\u00a0total)",
+    }
+    runs = [cancellation(run_id=f"clr_{source}", limit=Limit(60, source)) for source in LimitSource]
+    page = page_of(report_of(runs))
+    rows = {row[0]: row for row in table_rows(page)}
+    assert {source: rows[f"clr_{source}"][3] for source in LimitSource} == shown
+    assert "| Limit |" in page
+    assert "| Limit |" not in page_of(report_of([cancellation()]))
+
+
+def test_what_was_learned_is_on_the_page_with_what_it_spared():
+    slow = LearnedLimit(processor="cl_|slow", minutes=95, finished=400, p99_minutes=62.5, spared=3)
+    idle = LearnedLimit(processor="cl_idle", minutes=240, finished=20, p99_minutes=3000, spared=0)
+    rows = table_rows(page_of(report_of([], learned_limits=[idle, slow])))
+    assert ["cl_|slow", "95 min", "400", "62 min", "3"] in rows
+    assert rows.index(["cl_|slow", "95 min", "400", "62 min", "3"]) < rows.index(
+        ["cl_idle", "240 min", "20", "2 d 2 h", "0"]
+    )
+
+
+def test_limits_without_effect_are_warned_of():
+    page = page_of(report_of([], not_learned="HTTP 500: <b>", ignored_limits=[f"clr_{n}" for n in range(5)]))
+    shown = "".join(token.content for token in inline(page))
+    assert "No limits could be learned, so the limits of the policy held: HTTP 500: <b>" in shown
+    assert "5 runs in progress have a prefect_max_minutes in the metadata that is not a number" in shown
+    assert "clr_0, clr_1, clr_2, ..." in shown

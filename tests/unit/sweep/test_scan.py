@@ -17,6 +17,7 @@ from prefect_extend_ai.errors import (
     ExtendUnexpectedResponseError,
 )
 from prefect_extend_ai.runs import Run, RunKind
+from prefect_extend_ai.sweep.limits import Limit, LimitSource
 from prefect_extend_ai.sweep.report import Outcome
 from prefect_extend_ai.sweep.scan import Target, guarded_survey, take_survey
 from prefect_extend_ai.sweep.staleness import Exempt, StalePolicy
@@ -84,7 +85,9 @@ class Listings:
 
 
 async def survey_of(listings, *, kind="classify", limit=60, stop=None, **policy):
-    return await guarded_survey(listings, RunKind(kind), limit, StalePolicy(**policy), stop=stop)
+    # Limits that are learned have tests of their own, and cost a request.
+    policy = StalePolicy(**{"learn_limits": False} | policy)
+    return await guarded_survey(listings, RunKind(kind), limit, policy, stop=stop)
 
 
 def ids(survey):
@@ -107,7 +110,10 @@ async def test_stale_runs_come_oldest_first_and_the_rest_is_counted():
     assert survey.listed == 4
     assert survey.now == NOW
     assert survey.refusal is None
-    assert survey.stale[0] == Target("clr_old", NOW - timedelta(minutes=500), NOW - timedelta(minutes=500), 500.0, None)
+    assert survey.stale[0] == Target(
+        *("clr_old", NOW - timedelta(minutes=500), NOW - timedelta(minutes=500), 500.0),
+        limit=Limit(60, LimitSource.PERSON),
+    )
 
 
 async def test_a_sorted_listing_is_read_to_the_first_young_run():

@@ -201,7 +201,8 @@ def test_every_skip_reason_is_reached_by_a_rule_or_the_listing():
         *(Exempt.OTHER_STATUS, Exempt.NO_TIMESTAMP, Exempt.FUTURE_TIMESTAMP, Exempt.TOO_YOUNG, Exempt.HELD),
         *(Exempt.EXCEPT_RUN, Exempt.EXCEPT_PROCESSOR, Exempt.OTHER_PROCESSOR, Exempt.OTHER_FILE),
     }
-    assert set(Exempt) - shown == {Exempt.UNREADABLE}
+    # What is usual for a processor is told of where limits are learned.
+    assert set(Exempt) - shown == {Exempt.UNREADABLE, Exempt.USUAL_FOR_PROCESSOR}
 
 
 @pytest.mark.parametrize("value", [True, 1, "yes", "false", "0", [0], {"until": None}, 0.1])

@@ -1,0 +1,67 @@
+"""A run that a sweep is to cancel, with the little that the rest of the sweep needs of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from prefect_extend_ai.runs import Run
+from prefect_extend_ai.sweep.limits import Limit, LimitSource
+from prefect_extend_ai.sweep.report import Cancellation, Outcome
+
+__all__ = ["Target"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A run that somebody wants cancelled, with the little that the rest of the sweep needs of it.
+
+    The run object itself is let go: a backlog of 50,000 would not fit into memory with its documents.
+    """
+
+    run_id: str
+    updated_at: datetime | None = None
+    created_at: datetime | None = None
+    age_minutes: float | None = None
+    dashboard_url: str | None = None
+    processor_id: str | None = None
+    limit: Limit | None = None
+    learned_minutes: int | None = None
+
+    @classmethod
+    def of(cls, run: Run, limit: Limit | None = None) -> Target:
+        """The target that a listed run becomes, and the limit that it has passed."""
+        return cls(
+            run.id,
+            run.updated_at,
+            run.created_at,
+            run.age_minutes,
+            run.dashboard_url,
+            processor_id=run.processor_id,
+            limit=limit,
+        )
+
+    def cancellation(self, outcome: Outcome, reason: str) -> Cancellation:
+        """What became of it where nothing was sent or read for it."""
+        return Cancellation(
+            run_id=self.run_id,
+            outcome=outcome,
+            reason=reason,
+            age_minutes=self.age_minutes,
+            limit=self.limit,
+            dashboard_url=self.dashboard_url,
+        )
+
+    def has_learned(self, minutes: int) -> Target:
+        """The same with the learned limit of its processor."""
+        longer = self.limit is not None and self.limit.source is not LimitSource.TOTAL and minutes > self.limit.minutes
+        limit = Limit(minutes, LimitSource.LEARNED) if longer else self.limit
+        return replace(self, limit=limit, learned_minutes=minutes)
+
+    def is_within(self, minutes: int, total_minutes: int | None) -> bool:
+        """Whether it had passed neither this limit, nor the total one, when it was listed."""
+        if self.age_minutes is None or self.age_minutes > minutes:
+            return False
+        if total_minutes is None or self.created_at is None or self.updated_at is None:
+            return True
+        return self.age_minutes + (self.updated_at - self.created_at).total_seconds() / 60 <= total_minutes
