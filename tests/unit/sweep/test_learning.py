@@ -93,7 +93,7 @@ def ids(targets):
     return {target.run_id for target in targets}
 
 
-async def test_a_slow_processors_healthy_runs_are_spared_its_stuck_ones_not():
+async def test_a_slow_processors_healthy_runs_are_spared_not_its_stuck():
     account = Account()
     account.history(62)  # its limit becomes 95
     healthy = {account.add(age_minutes=age, processor="cl_slow") for age in (61, 80, 95)}
@@ -217,9 +217,7 @@ async def test_a_runs_own_limit_spares_it_and_a_wrong_one_is_counted():
         (20, 0, ["PROCESSING", "PROCESSED"], ["PROCESSING", "PROCESSED"]),
     ],
 )
-async def test_learning_costs_one_request_at_most_and_none_where_nothing_is_stale(
-    stale, cancelled, learning, not_learning
-):
+async def test_learning_costs_one_request_at_most_and_only_if_stale(stale, cancelled, learning, not_learning):
     account = Account()
     for number in range(stale):
         account.add(age_minutes=90 + number / 10, processor="cl_slow")
@@ -261,7 +259,7 @@ async def test_without_the_page_the_limits_of_the_policy_hold(fault):
     assert report.learned_limits == []
 
 
-async def test_without_the_page_the_guard_still_asks_for_a_sign_of_life():
+async def test_without_the_page_the_guard_asks_for_a_sign_of_life():
     account = Account(troubles=["list:*:400@2"])
     account.history(5)
     for number in range(20):
@@ -293,7 +291,7 @@ async def test_more_than_refuse_above_learns_nothing():
     assert account.asked == ["PROCESSING"]
 
 
-async def test_a_sweep_that_is_stopped_before_it_has_learned_selects_nothing():
+async def test_a_sweep_that_is_stopped_before_learning_selects_nothing():
     account = Account()
     account.history(62)
     account.add(age_minutes=70, processor="cl_slow")

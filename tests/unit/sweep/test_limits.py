@@ -34,7 +34,7 @@ def a_run(own=None, processor="cl_a", age=120.0, created=None, **metadata):
 
 
 @given(minutes, st.none() | minutes, st.none() | minutes, st.none() | minutes)
-def test_the_processors_wins_then_the_learned_and_ones_own_only_lengthens(sweeps, named, learned, own):
+def test_the_processors_limit_wins_and_a_runs_own_only_lengthens(sweeps, named, learned, own):
     policy = StalePolicy(minutes_by_processor={} if named is None else {"cl_a": named})
     limit = limit_of(a_run(own), sweeps, policy, learned)
     base = named if named is not None else max(sweeps, learned or 0)
