@@ -1,43 +1,30 @@
-"""`prefect-extend-ai check`: can sweeps run, and if not, what is to be done?"""
+"""`prefect-extend-ai check`: does every deployment of the sweep watch, and if not, what is to be done?"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated
 
 from cyclopts import Parameter
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterDeploymentId,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-)
-from prefect.client.schemas.objects import DeploymentStatus, FlowRun, StateType
-from prefect.client.schemas.responses import DeploymentResponse
-from prefect.client.schemas.schedules import IntervalSchedule
-from prefect.client.schemas.sorting import FlowRunSort
 from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
+from prefect_extend_ai.cli.accounts import Account, check_account
 from prefect_extend_ai.cli.blocks import BlockName, differing_fields, saved_block
-from prefect_extend_ai.cli.findings import (
-    Finding,
-    LastSweep,
-    Verdict,
-    judge_clock,
-    judge_holds,
-    judge_last_sweep,
-    judge_pending,
-)
+from prefect_extend_ai.cli.findings import Finding, Verdict, judge_pending
+from prefect_extend_ai.cli.fleet import SWEEP, Member, kind_of, read_fleet
 from prefect_extend_ai.cli.help_texts import FAILED
-from prefect_extend_ai.cli.reach import deployment_of, prefect_api
+from prefect_extend_ai.cli.reach import prefect_api
 from prefect_extend_ai.cli.references import check_references
-from prefect_extend_ai.client import Page
+from prefect_extend_ai.cli.sweeps import Watches
+from prefect_extend_ai.cli.unswept import same_account
+from prefect_extend_ai.cli.watch import judge_schedules, judge_watch
 from prefect_extend_ai.credentials import ExtendCredentials
-from prefect_extend_ai.errors import ExtendError, ExtendInputError, RecordError
+from prefect_extend_ai.errors import ExtendInputError, RecordError
 from prefect_extend_ai.prefect_io import pending_intents
 from prefect_extend_ai.prefect_io.addresses import without_password
 from prefect_extend_ai.rendering import visible
@@ -45,173 +32,159 @@ from prefect_extend_ai.runs import KindName, RunKind
 from prefect_extend_ai.settings import ExtendSettings
 from prefect_extend_ai.sweep.policy import StalePolicy
 
-__all__ = ["check_extend", "check_prefect", "how_to_serve", "newest", "run_check"]
+__all__ = ["Seen", "check_prefect", "run_check"]
 
-ENDED = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)
 COLOURS = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"}
+DEFAULT_NAME = "extend"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the checks of Prefect are about.
+
+    Attributes:
+        prefect: its open client.
+        fleet: every deployment of ours.
+        blocks: the saved block of each name that is checked; None where there is none.
+        now: the current time.
+    """
+
+    prefect: PrefectClient
+    fleet: Sequence[Member]
+    blocks: dict[str, ExtendCredentials | None] = field(default_factory=dict)
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 async def run_check(
-    *, name: BlockName = "extend", kind: Annotated[KindName, Parameter(show_choices=True)] = "classify"
+    *,
+    name: BlockName | None = None,
+    kind: Annotated[KindName | None, Parameter(show_choices=True)] = None,
 ) -> int:
-    """Check that sweeps can run, and print what is to be done where they cannot.
+    """Check every deployment and its account, and print what is to be done where one does not watch.
 
     Returns the exit code: 0, or 1 where a finding is marked fail.
 
     Args:
-        name: Name of the block and of the deployment.
-        kind: Kind of run that the key must be able to read.
+        name: Name of a block to check beside those that deployments name; extend, if none names any.
+        kind: Kind of run to read first; the kind that the account's deployment sweeps, if there is one.
     """
-    findings, block = await check_prefect(name)
-    findings = [*await check_extend(block, RunKind(kind), await _deployed_policy(name)), *findings]
+    findings, accounts = await check_prefect(name)
+    first = [
+        finding
+        for account in accounts
+        for finding in await check_account(account, RunKind(kind) if kind else None, several=len(accounts) > 1)
+    ]
     console = Console(soft_wrap=True, highlight=False)
-    for each in findings:
+    for each in [*first, *findings]:
         console.print(Text.assemble((f"{each.verdict:<6}", COLOURS[each.verdict]), f"{each.subject:<12}{each.text}"))
-    return FAILED if any(each.verdict is Verdict.FAIL for each in findings) else 0
+    return FAILED if any(each.verdict is Verdict.FAIL for each in [*first, *findings]) else 0
 
 
-async def check_extend(
-    block: ExtendCredentials | None, kind: RunKind, policy: StalePolicy | None = None
-) -> list[Finding]:
-    """Check that the key of the saved block, or else that of the environment, can read runs.
-
-    Args:
-        block: the saved block; None if there is none.
-        kind: the kind of run to read.
-        policy: the policy of sweeps, if known: then runs in progress are checked for holds that have no effect.
-    """
-    oldest = None
-    try:
-        credentials = block or ExtendSettings().credentials()
-        page = await newest(credentials, kind)
-        if policy is not None:
-            async with credentials.get_client() as client:
-                oldest = await anext(aiter(client.iter_pages(kind)))
-    except ExtendError as error:
-        return [Finding("Extend", Verdict.FAIL, str(error))]
-    where = credentials.workspace_id or "the key's own workspace"
-    source = "the saved block" if block else "EXTEND_*"
-    found = [Finding("Extend", Verdict.OK, f"the key of {source} reads {kind} runs at {credentials.api_url}")]
-    if page.runs:
-        found.append(
-            Finding("Workspace", Verdict.OK, f"{where}; its newest {kind} run is {visible(page.runs[0].id, 80)}")
-        )
-    else:
-        doubt = "is it the right one, and the key of the right environment (test or production)?"
-        found.append(Finding("Workspace", Verdict.WARN, f"{where} has no {kind} runs at all: {doubt}"))
-    holds = judge_holds(oldest.runs, policy) if oldest and policy else None
-    return [*found, judge_clock(page), *([holds] if holds else [])]
-
-
-async def newest(credentials: ExtendCredentials, kind: RunKind = RunKind.CLASSIFY) -> Page:
-    """A page with the newest run of a kind; empty if there is none. Raises ExtendError if the key cannot read."""
-    async with credentials.get_client() as client:
-        return await anext(aiter(client.iter_pages(kind, status=None, sort_dir="desc", page_size=1)))
-
-
-async def _deployed_policy(name: str) -> StalePolicy | None:
-    """The policy of the deployed sweep; None if it cannot be read."""
-    try:
-        async with prefect_api() as prefect:
-            deployment = await deployment_of(prefect, "cancel-stale-runs", name)
-            return StalePolicy.model_validate(deployment.parameters.get("policy") or {}) if deployment else None
-    except (RecordError, ValidationError):
-        return None
-
-
-async def check_prefect(name: str) -> tuple[list[Finding], ExtendCredentials | None]:
-    """Check Prefect's API, blocks, deployments and sweeps; returns the saved block too, if there is one."""
-    block = None
+async def check_prefect(name: str | None = None) -> tuple[list[Finding], list[Account]]:
+    """Check Prefect's API, blocks, deployments and sweeps; returns the accounts that are to be asked too."""
     found: list[Finding] = []
+    accounts = [Account(name or DEFAULT_NAME)]
     try:
         async with prefect_api() as prefect:
             found.append(Finding("Prefect", Verdict.OK, f"{without_password(prefect.api_url)} answers"))
-            block = await saved_block(prefect, name)
-            found.append(_judge_block(name, block))
-            found += await check_references(prefect)
-            found.append(await _check_sweeps(prefect, name))
-            found += judge_pending(await pending_intents(prefect), block, datetime.now(UTC))
+            seen = Seen(prefect, await read_fleet(prefect))
+            named = sorted({each.block for each in seen.fleet if each.block} | ({name} if name else set()))
+            seen.blocks.update({each: await saved_block(prefect, each) for each in named or [DEFAULT_NAME]})
+            accounts = _accounts(seen)
+            for check in PREFECT_CHECKS:
+                found += await check(seen)
     except RecordError as error:
         found.append(Finding("Prefect", Verdict.FAIL, str(error)))
-    return found, block
+    return found, accounts
 
 
-def _judge_block(name: str, block: ExtendCredentials | None) -> Finding:
-    how = f"prefect-extend-ai setup --name {name}"
+def _accounts(seen: Seen) -> list[Account]:
+    """One for each saved block; two that read the same runs have the same kinds swept."""
+    sweeps = [(each, parameters) for each in seen.fleet if each.flow == SWEEP for parameters in each.sweeps]
+    accounts = []
+    saved = {name: block for name, block in seen.blocks.items() if block is not None}
+    for name, block in (saved or seen.blocks).items():
+        same = {
+            other
+            for other, its in seen.blocks.items()
+            if other == name or (block is not None and its is not None and same_account(block, its))
+        }
+        mine = [parameters for member, parameters in sweeps if member.block in same]
+        swept = frozenset(kind for parameters in mine if (kind := kind_of(parameters)) is not None)
+        first = next((kind for kind in RunKind if kind in swept), RunKind.CLASSIFY)
+        policies = [parameters.get("policy") or {} for parameters in mine if kind_of(parameters) is first]
+        accounts.append(Account(name, block, swept, first, _policy(policies[0]) if policies else None))
+    return accounts
+
+
+def _policy(written: object) -> StalePolicy | None:
+    try:
+        return StalePolicy.model_validate(written)
+    except ValidationError:
+        return None
+
+
+async def _check_blocks(seen: Seen) -> list[Finding]:
+    return [_judge_block(name, block, alone=len(seen.blocks) == 1) for name, block in seen.blocks.items()]
+
+
+def _judge_block(name: str, block: ExtendCredentials | None, *, alone: bool) -> Finding:
+    how = f"prefect-extend-ai setup --name {visible(name, 80)}"
     if block is None:
-        return Finding("Block", Verdict.FAIL, f'"{name}" is not saved: {how}')
+        return Finding("Block", Verdict.FAIL, f'"{visible(name, 80)}" is not saved: {how}')
     try:
         block.ensure_usable()
-        settings = ExtendSettings()
-        differing = differing_fields(block, settings.credentials()) if settings.api_key else []
+        # With several blocks, the environment can be that of one of them only.
+        settings = ExtendSettings() if alone else None
+        differing = differing_fields(block, settings.credentials()) if settings and settings.api_key else []
     except ExtendInputError as error:
-        return Finding("Block", Verdict.FAIL, f'"{name}": {error}')
+        return Finding("Block", Verdict.FAIL, f'"{visible(name, 80)}": {error}')
     if differing:
-        text = f'"{name}" is saved, and is what sweeps use; EXTEND_* differs in {", ".join(differing)}'
+        text = f'"{visible(name, 80)}" is saved, and is what sweeps use; EXTEND_* differs in {", ".join(differing)}'
         return Finding("Block", Verdict.WARN, f"{text}. To overwrite the block: {how}")
-    return Finding("Block", Verdict.OK, f'"{name}" is saved')
+    return Finding("Block", Verdict.OK, f'"{visible(name, 80)}" is saved')
 
 
-async def _check_sweeps(prefect: PrefectClient, name: str) -> Finding:
-    deployment = await deployment_of(prefect, "cancel-stale-runs", name)
-    if deployment is None:
-        how = f"unless the block is for another deployment: prefect-extend-ai setup --name {name}"
-        return Finding("Last sweep", Verdict.FAIL, f"cancel-stale-runs/{name} is not deployed; {how}")
-    latest = await _first(prefect, deployment, ENDED, FlowRunSort.END_TIME_DESC)
-    upcoming = await _first(prefect, deployment, [StateType.SCHEDULED], FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC)
-    pool = deployment.work_pool_name
-    return judge_last_sweep(
-        _last_sweep(latest) if latest else None,
-        paused=await _paused(prefect, deployment, name),
-        scheduled=any(schedule.active for schedule in deployment.schedules),
-        next_at=upcoming.expected_start_time if upcoming else None,
-        ready=deployment.status is DeploymentStatus.READY,
-        how_to_start=f"prefect worker start --pool {pool}" if pool else how_to_serve(deployment),
-        now=datetime.now(UTC),
-    )
+async def _check_references(seen: Seen) -> list[Finding]:
+    return await check_references(seen.prefect, seen.fleet)
 
 
-def how_to_serve(deployment: DeploymentResponse) -> str:
-    """The `serve` command that keeps the parameters of a deployment; without these options it would reset them."""
-    words = f"prefect-extend-ai serve --name {deployment.name}"
-    for option, parameter in (("--kind", "kind"), ("--limit", "max_processing_minutes")):
-        if (value := deployment.parameters.get(parameter)) is not None:
-            words += f" {option} {value}"
-    if deployment.parameters.get("dry_run"):
-        words += " --dry-run"
-    for each in deployment.schedules:
-        if isinstance(each.schedule, IntervalSchedule):
-            words += f" --every {round(each.schedule.interval.total_seconds() / 60)}"
-            break
-    return words
+async def _check_sweeps(seen: Seen) -> list[Finding]:
+    read = Watches(seen.prefect, seen.fleet, seen.now)
+    watches = [await read.watch(each) for each in seen.fleet if each.flow == SWEEP]
+    if not watches:
+        how = "prefect-extend-ai setup, or without a work pool prefect-extend-ai serve"
+        return [Finding("Sweeps", Verdict.FAIL, f"no deployment sweeps: {how}")]
+    real = {(each.kind, each.block) for each in watches if each.is_real}
+    return [finding for each in watches for finding in (judge_watch(each, seen.now, real), *judge_schedules(each))]
 
 
-async def _paused(prefect: PrefectClient, deployment: DeploymentResponse, name: str) -> str | None:
-    pool = deployment.work_pool_name
-    if deployment.paused:
-        how = f"prefect-extend-ai setup --name {name} --resume" if pool else "start the process that serves it"
-        return f"the deployment is paused: {how}"
-    if pool and (await prefect.read_work_pool(pool)).is_paused:
-        return f'the work pool "{pool}" is paused: prefect work-pool resume {pool}'
-    return None
+async def _check_others(seen: Seen) -> list[Finding]:
+    """The deployments that do not sweep: cancel by ids, alarms, digests."""
+    read, found = Watches(seen.prefect, seen.fleet, seen.now), []
+    for member in seen.fleet:
+        if member.flow != SWEEP:
+            worker, ready, paused, how = await read.worker(member)
+            block = f"block {visible(member.block, 80)}, " if member.block else ""
+            problem = paused or (None if ready else f"no worker is running: {how}")
+            found.append(
+                Finding("Deployment", Verdict.WARN, f"{member.name}: {problem}")
+                if problem
+                else Finding("Deployment", Verdict.OK, f"{member.name}: {block}{worker}")
+            )
+    return found
 
 
-async def _first(
-    prefect: PrefectClient, deployment: DeploymentResponse, states: Sequence[StateType], sort: FlowRunSort
-) -> FlowRun | None:
-    wanted = FlowRunFilter(
-        deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]),
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)),
-    )
-    return next(iter(await prefect.read_flow_runs(flow_run_filter=wanted, sort=sort, limit=1)), None)
+async def _check_pending(seen: Seen) -> list[Finding]:
+    blocks = [block for block in seen.blocks.values() if block is not None]
+    return judge_pending(await pending_intents(seen.prefect), blocks, seen.now)
 
 
-def _last_sweep(run: FlowRun) -> LastSweep:
-    state = run.state
-    return LastSweep(
-        name=run.name,
-        state=run.state_name or "",
-        message=(state.message if state else None) or "no message",
-        since=state.timestamp if state else datetime.now(UTC),
-        completed=run.state_type is StateType.COMPLETED,
-    )
+PREFECT_CHECKS: tuple[Callable[[Seen], Awaitable[list[Finding]]], ...] = (
+    _check_blocks,
+    _check_references,
+    _check_sweeps,
+    _check_others,
+    _check_pending,
+)
+"""What is checked in Prefect, in the order in which it is printed."""

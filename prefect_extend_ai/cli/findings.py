@@ -16,13 +16,7 @@ from prefect_extend_ai.sweep.holds import looks_held
 from prefect_extend_ai.sweep.journal import CancelIntent, Scope
 from prefect_extend_ai.sweep.policy import StalePolicy
 
-__all__ = ["Finding", "LastSweep", "Verdict", "judge_clock", "judge_holds", "judge_last_sweep", "judge_pending"]
-
-STILL_PENDING = "StillPending"
-"""Name of the state of a sweep that completed while cancels of earlier sweeps are pending."""
-NO_BLOCK = "Failed to resolve block references"
-"""Prefect's whole message for a flow run whose parameters name a block that does not exist."""
-BLOCK_MISSING = "the block it names does not exist: save it again, or name another in the deployment's parameters"
+__all__ = ["Finding", "Verdict", "judge_clock", "judge_holds", "judge_pending"]
 
 
 class Verdict(enum.StrEnum):
@@ -50,25 +44,6 @@ class Finding:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class LastSweep:
-    """The latest run of a deployment that has begun.
-
-    Attributes:
-        name: the flow run's name.
-        state: its state's name, such as `Completed` or `Refused`.
-        message: its state's message.
-        since: when it came into that state.
-        completed: whether that state is of type Completed.
-    """
-
-    name: str
-    state: str
-    message: str
-    since: datetime
-    completed: bool
-
-
 def judge_clock(page: Page) -> Finding:
     """Compare Extend's clock, from a page's `Date`, with the local one; the times of its runs show which is wrong."""
     if page.date is None:
@@ -90,57 +65,18 @@ def judge_holds(runs: Iterable[Run], policy: StalePolicy) -> Finding | None:
     return Finding("Holds", Verdict.WARN, f"{text}. To hold them, set hold_key in the policy to their key")
 
 
-def judge_last_sweep(
-    last: LastSweep | None,
-    *,
-    paused: str | None,
-    scheduled: bool,
-    next_at: datetime | None,
-    ready: bool,
-    how_to_start: str,
-    now: datetime,
-) -> Finding:
-    """Whether sweeps run as scheduled, and complete.
-
-    Args:
-        last: the latest sweep that has ended; None if none has.
-        paused: what is paused, and the command that resumes it; None if nothing is.
-        scheduled: whether a schedule is active.
-        next_at: when the next sweep is due; None if that is not known.
-        ready: whether a worker, or a serving process, has polled for runs within the last minute.
-        how_to_start: the command that starts one.
-        now: the current time.
-    """
-    subject = "Last sweep"
-    status = f"{span(now - last.since)} ago: {last.state}, {last.message}" if last else "no sweep has run yet"
-    if last is not None and not last.completed:
-        how = f": {BLOCK_MISSING}" if NO_BLOCK in last.message else ""
-        return Finding(subject, Verdict.FAIL, f"{status} (flow run {last.name}){how}")
-    if paused is not None:
-        return Finding(subject, Verdict.FAIL, f"{status}; no sweep will run: {paused}")
-    if not ready:
-        return Finding(subject, Verdict.FAIL, f"{status}; no worker is running: {how_to_start}")
-    if not scheduled:
-        why = "no schedule is active; enable one in the Prefect UI"
-        return Finding(subject, Verdict.FAIL, f"{status}; no sweep will run: {why}")
-    due = f"the next is due in {span(next_at - now)}" if next_at else "a schedule is active"
-    if last is not None and last.state == STILL_PENDING:
-        return Finding(subject, Verdict.WARN, f"{status}; cancels of earlier sweeps are still pending; {due}")
-    return Finding(subject, Verdict.OK if last else Verdict.WARN, f"{status}; {due}")
-
-
-def judge_pending(intents: Sequence[CancelIntent], block: ExtendCredentials | None, now: datetime) -> list[Finding]:
-    """Cancels of earlier sweeps that are pending: those of the saved block's account, and those of others.
+def judge_pending(intents: Sequence[CancelIntent], blocks: Sequence[ExtendCredentials], now: datetime) -> list[Finding]:
+    """Cancels of earlier sweeps that are pending: those of the saved blocks' accounts, and those of others.
 
     Args:
         intents: every cancel intent that is pending on this Prefect server.
-        block: the saved block; None if there is none.
+        blocks: the saved blocks that deployments name.
         now: the current time.
     """
     # A recent intent belongs to a sweep that is still running.
     overdue = [intent for intent in intents if intent.lasts_until() <= now]
     found: list[Finding] = []
-    mine = [each for each in overdue if block is not None and _names_same_account(each.scope, block)]
+    mine = [each for each in overdue if any(_names_same_account(each.scope, block) for block in blocks)]
     for kind in sorted({intent.scope.kind for intent in mine}):
         of_kind = [intent for intent in mine if intent.scope.kind == kind]
         runs = {run_id: intent.known.get(run_id) for intent in of_kind for run_id in intent.run_ids}

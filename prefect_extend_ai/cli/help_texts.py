@@ -54,7 +54,7 @@ PROGRAM = CommandHelp(
         "prefect-extend-ai demo",
         "prefect-extend-ai setup",
         "prefect-extend-ai check",
-        "prefect-extend-ai serve --every 15 --limit 60",
+        "prefect-extend-ai serve --every 15 --limit 60 --kind all",
         "prefect-extend-ai sandbox --port 8765 --runs 60 --stuck 12",
     ),
 )
@@ -66,25 +66,29 @@ COMMANDS = {
         "Requires no account and no network, and takes about half a minute. At the end everything is stopped.",
     ),
     "setup": CommandHelp(
-        "Save the account as a Prefect block, create a work pool, and deploy the sweep with a schedule.",
+        "Save the account as a Prefect block, create a work pool, and deploy a scheduled sweep for each kind of run.",
         (
-            "prefect-extend-ai setup",
-            "prefect-extend-ai setup --name acme --pool documents --yes",
-            "EXTEND_WORKSPACE_ID=ws_2 prefect-extend-ai setup --name other-workspace --block-only",
+            "prefect-extend-ai setup --kind classify --kind extract",
+            "EXTEND_WORKSPACE_ID=ws_2 prefect-extend-ai setup --name acme --kind all --paused",
+            "prefect-extend-ai setup --pool cluster --image registry.example.com/prefect-extend-ai:1",
+            "prefect-extend-ai setup --pool cluster --job-variable namespace=documents",
         ),
-        "The account is read from EXTEND_API_KEY and the other EXTEND_* variables, or from .env. It is safe to run "
-        "again: parameters, schedules and pauses of existing deployments are kept, and a block that differs is "
-        "overwritten only after confirmation.",
+        "The account is read from EXTEND_API_KEY and the other EXTEND_* variables, or from .env. The deployments are "
+        "cancel-stale-runs/NAME for classify runs, cancel-stale-runs/NAME-KIND for each other kind, and "
+        "cancel-runs/NAME. It is safe to run again: parameters, schedules and pauses of existing deployments are kept, "
+        "so are deployments of other kinds, and a block that differs is overwritten only after confirmation.",
     ),
     "check": CommandHelp(
-        "Check that sweeps can run: key, workspace, clock, Prefect, block, deployments, last sweep.",
+        "Check every deployment of the sweep: key, workspace, clock, block, schedule, last and next sweep, worker.",
         (
             "prefect-extend-ai check",
             "prefect-extend-ai check --name acme --kind extract",
             'prefect-extend-ai check || echo "the watchdog does not run as intended"',
         ),
-        "Prints one line for each finding, marked ok, warn or fail, with what to do. Extend is asked with the saved "
-        "block, which is what sweeps use, or else with the EXTEND_* variables. Changes nothing and cancels nothing.",
+        "Prints one line for each finding, marked ok, warn or fail, with what to do. It finds every deployment of this "
+        "package's flows, whatever its name, and says which kinds of run have stale runs that no deployment sweeps. "
+        "Extend is asked with the saved blocks, which are what sweeps use, or else with the EXTEND_* variables. "
+        "Changes nothing and cancels nothing.",
         {0: "No finding is marked fail.", FAILED: "At least one finding is marked fail."},
     ),
     "serve": CommandHelp(
@@ -92,9 +96,10 @@ COMMANDS = {
         (
             "prefect-extend-ai serve",
             "prefect-extend-ai serve --every 5 --limit 30 --dry-run --name rehearsal",
-            "prefect-extend-ai serve --kind extract --name extract",
+            "prefect-extend-ai serve --kind classify --kind extract",
         ),
-        "Deploys both flows and executes their runs until Ctrl-C. The account is read from EXTEND_API_KEY and the "
+        "Deploys a sweep for each kind and the cancel by ids, named as setup names them, and executes their runs until "
+        "Ctrl-C. The account is read from EXTEND_API_KEY and the "
         "other EXTEND_* variables, or from .env, and saved as a Prefect block; if the block is already saved, no "
         "variable is required. The deployments refer to the block and contain no key.",
         {0: "Stopped."},

@@ -2,59 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from itertools import count
+from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 
 from prefect_extend_ai.cli.blocks import SLUG
 from prefect_extend_ai.cli.findings import Finding, Verdict
+from prefect_extend_ai.cli.fleet import Member, id_and_slug
 from prefect_extend_ai.rendering import visible
 
-__all__ = ["FLOWS", "check_references"]
-
-FLOWS = ("cancel-stale-runs", "cancel-runs")
-"""The flows that the shipped prefect.yaml deploys, in its order."""
-PAGE = 200
-"""Deployments in one read: Prefect's own limit."""
+__all__ = ["check_references"]
 
 
-async def check_references(prefect: PrefectClient) -> list[Finding]:
-    """A finding for each deployment of this package's flows, whatever its name, whose block does not exist.
+async def check_references(prefect: PrefectClient, fleet: Sequence[Member]) -> list[Finding]:
+    """A finding for each deployment whose block does not exist.
 
     Of its flow runs Prefect reports only that it "failed to resolve block references in parameters".
     """
     found: list[Finding] = []
-    for flow in FLOWS:
-        async for deployment in _deployments_of(prefect, flow):
-            for source, reference in _references(deployment):
-                if not await _resolves(prefect, reference):
-                    where = f"{flow}/{visible(deployment.name, 80)}{source}"
-                    text = f"{where} names {_named(reference)}, which does not exist"
-                    found.append(Finding("Deployment", Verdict.FAIL, f"{text}: {_what_to_do(reference)}"))
+    for member in fleet:
+        for source, reference in _references(member.deployment):
+            if not await _resolves(prefect, reference):
+                text = f"{member.name}{source} names {_named(reference)}, which does not exist"
+                found.append(Finding("Deployment", Verdict.FAIL, f"{text}: {_what_to_do(reference)}"))
     return found
-
-
-async def _deployments_of(prefect: PrefectClient, flow: str) -> AsyncIterator[DeploymentResponse]:
-    wanted = FlowFilter(name=FlowFilterName(any_=[flow]))
-    for offset in count(step=PAGE):
-        page = await prefect.read_deployments(flow_filter=wanted, limit=PAGE, offset=offset)
-        for deployment in page:
-            yield deployment
-        if len(page) < PAGE:
-            return
 
 
 def _references(deployment: DeploymentResponse) -> Iterator[tuple[str, Any]]:
     """Each reference to a block that flow runs of this deployment would get, and where it is set."""
     own = [("", deployment.parameters)]
     scheduled = [
-        (f" (its schedule {schedule.slug or schedule.id})", schedule.parameters)
+        (f" (its schedule {visible(schedule.slug or schedule.id, 80)})", schedule.parameters)
         for schedule in deployment.schedules
         if schedule.active
     ]
@@ -65,7 +47,7 @@ def _references(deployment: DeploymentResponse) -> Iterator[tuple[str, Any]]:
 
 
 async def _resolves(prefect: PrefectClient, reference: Any) -> bool:
-    block_id, slug = _id_and_slug(reference)
+    block_id, slug = id_and_slug(reference)
     try:
         if block_id:
             await prefect.read_block_document(UUID(str(block_id)), include_secrets=False)
@@ -79,22 +61,15 @@ async def _resolves(prefect: PrefectClient, reference: Any) -> bool:
     return True
 
 
-def _id_and_slug(reference: Any) -> tuple[Any, Any]:
-    """As Prefect reads a reference: an id alone, or one of the two by its name; the id wins."""
-    if isinstance(reference, dict):
-        return reference.get("block_document_id"), reference.get("block_document_slug")
-    return reference, None
-
-
 def _named(reference: Any) -> str:
-    block_id, slug = _id_and_slug(reference)
+    block_id, slug = id_and_slug(reference)
     if block_id:
         return f"the block with the id {visible(block_id, 80)}"
     return f'the block "{visible(slug, 80)}"' if slug else "no block"
 
 
 def _what_to_do(reference: Any) -> str:
-    block_id, slug = _id_and_slug(reference)
+    block_id, slug = id_and_slug(reference)
     block_type, _, name = str(slug or "").partition("/")
     if not block_id and block_type == SLUG and name:
         return f"save it again, prefect-extend-ai setup --block-only --name {visible(name, 80)}, or name another"

@@ -12,12 +12,19 @@ from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.types.entrypoint import EntrypointType
 from rich.console import Console
 
-from prefect_extend_ai.cli.blocks import BlockName, block_reference, differing_fields, saved_block
+from prefect_extend_ai.cli.blocks import (
+    BlockName,
+    KindOption,
+    block_reference,
+    deployment_name,
+    differing_fields,
+    kinds_of,
+    saved_block,
+)
 from prefect_extend_ai.cli.reach import deployment_of, prefect_api
 from prefect_extend_ai.errors import ExtendInputError
 from prefect_extend_ai.flows import cancel_runs, cancel_stale_runs
 from prefect_extend_ai.prefect_io.links import url_for
-from prefect_extend_ai.runs import KindName
 from prefect_extend_ai.settings import ExtendSettings
 
 __all__ = ["run_serve"]
@@ -30,10 +37,10 @@ async def run_serve(
     every: AtLeastOne = 15,
     limit: AtLeastOne = 60,
     dry_run: Annotated[bool, Parameter(negative="", show_default=False)] = False,
-    kind: Annotated[KindName, Parameter(show_choices=True)] = "classify",
+    kind: Annotated[tuple[KindOption, ...], Parameter(negative="", show_choices=True)] = ("classify",),
     name: BlockName = "extend",
 ) -> None:
-    """Deploy both flows and execute their runs in this process until Ctrl-C.
+    """Deploy a sweep for each kind and the cancel by ids, and execute their runs in this process until Ctrl-C.
 
     Raises ExtendError where Prefect or the settings are in the way.
 
@@ -41,34 +48,41 @@ async def run_serve(
         every: Minutes from one sweep to the next.
         limit: Minutes without a change after which a run in progress is stale.
         dry_run: Scheduled sweeps select and report; they cancel nothing.
-        kind: Kind of run that both deployments cancel.
-        name: Name of the block and of both deployments.
+        kind: Kind of run to sweep; can be repeated.
+        name: Name of the block and of its deployments.
     """
     console = Console(soft_wrap=True, highlight=False)
     await _ensure_block(console, name)
-    parameters = {"credentials": block_reference(name), "kind": kind}
+    kinds = kinds_of(kind)
+    account = {"credentials": block_reference(name)}
     by_module = EntrypointType.MODULE_PATH
-    sweep = await cancel_stale_runs.ato_deployment(
-        name,
-        parameters=parameters | {"max_processing_minutes": limit, "dry_run": dry_run},
-        tags=["extend"],
-        entrypoint_type=by_module,
-    )
-    by_id = await cancel_runs.ato_deployment(name, parameters=parameters, tags=["extend"], entrypoint_type=by_module)
+    sweeps = [
+        await cancel_stale_runs.ato_deployment(
+            deployment_name(name, each),
+            parameters=account | {"kind": each.value, "max_processing_minutes": limit, "dry_run": dry_run},
+            tags=["extend"],
+            entrypoint_type=by_module,
+        )
+        for each in kinds
+    ]
+    by_id = await cancel_runs.ato_deployment(name, parameters=account, tags=["extend"], entrypoint_type=by_module)
     # The schedule is applied here, without `active`: one that a person has paused stays paused, where a schedule given
     # to `ato_deployment` would be switched on with every start.
     schedule = {"schedule": IntervalSchedule(interval=timedelta(minutes=every)), "slug": "every-so-often"}
     async with prefect_api() as prefect:
-        await _refuse_if_workers_run_it(prefect, name)
-        deployed = [await sweep.aapply(schedules=[schedule]), await by_id.aapply()]
+        for sweep in sweeps:
+            await _refuse_if_workers_run_it(prefect, sweep.name)
+        deployed = [await sweep.aapply(schedules=[schedule]) for sweep in sweeps]
+        deployed.append(await by_id.aapply())
     action = "lists" if dry_run else "cancels"
+    named = kinds[0].value if len(kinds) == 1 else f"{', '.join(kinds[:-1])} and {kinds[-1]}"
     console.print(
-        f"Every {every} minutes a sweep {action} {kind} runs in progress for more than {limit} minutes. Deployments:"
+        f"Every {every} minutes a sweep {action} {named} runs in progress for more than {limit} minutes. Deployments:"
     )
     for each in deployed:
         console.print(f"  {url_for('deployment', obj_id=each)}", markup=False)
     console.print("Ctrl-C stops this process and pauses the deployments.")
-    await aserve(sweep, by_id, print_starting_message=False)
+    await aserve(*sweeps, by_id, print_starting_message=False)
 
 
 async def _refuse_if_workers_run_it(prefect: PrefectClient, name: str) -> None:

@@ -1,4 +1,4 @@
-"""`prefect-extend-ai setup`: from an API key to a schedule."""
+"""`prefect-extend-ai setup`: from an API key to a schedule for each kind of run."""
 
 from __future__ import annotations
 
@@ -7,151 +7,199 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib.resources import files
+from collections.abc import Container, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml  # type: ignore[import-untyped]  # its stubs are a separate package
 from cyclopts import Parameter
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.exceptions import ObjectNotFound
 from rich.console import Console
 from rich.prompt import Confirm
 
-from prefect_extend_ai.cli.blocks import BlockName, PoolName, block_reference, differing_fields, saved_block
-from prefect_extend_ai.cli.check import newest
-from prefect_extend_ai.cli.reach import deployment_of, prefect_api
-from prefect_extend_ai.cli.references import FLOWS
+from prefect_extend_ai.cli.accounts import newest
+from prefect_extend_ai.cli.blocks import (
+    BlockName,
+    KindOption,
+    PoolName,
+    deployment_name,
+    differing_fields,
+    kinds_of,
+    saved_block,
+)
+from prefect_extend_ai.cli.findings import Verdict
+from prefect_extend_ai.cli.first_sweep import next_sweep, stale_words, when_words, would_cancel
+from prefect_extend_ai.cli.fleet import BY_IDS, SWEEP, Member, kind_of, read_fleet
+from prefect_extend_ai.cli.plan import DEPLOYMENTS, Deployed, JobVariable, deployment_plan, job_variables
+from prefect_extend_ai.cli.pools import ensure_pool, has_worker, image_notes
+from prefect_extend_ai.cli.reach import prefect_api
+from prefect_extend_ai.cli.unswept import count_unswept, judge_unswept, what_a_sweep_would_do
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError, ExtendInputError
 from prefect_extend_ai.prefect_io.addresses import without_password
 from prefect_extend_ai.prefect_io.links import url_for
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.settings import ExtendSettings
-from prefect_extend_ai.sweep.scan import take_survey
-from prefect_extend_ai.sweep.staleness import StalePolicy
 
-__all__ = ["Deployed", "deployment_plan", "run_setup"]
+__all__ = ["run_setup"]
 
 SHIPPED_NAME = "extend"
 """The name of the block, the work pool and the deployments in the shipped prefect.yaml."""
-DEPLOYMENTS = files("prefect_extend_ai.deployments")
 LOG_SHOWN = 1500
 """Characters of the end of a failed deploy's output that an error shows."""
+Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 NEXT = """\
 
-Next, in another terminal: the worker. Once it has started, scheduled sweeps run, and cancel for real
-  prefect worker start --pool {pool}
+{worker}
 What a sweep would cancel, as a page in Prefect, while the worker runs
-  prefect deployment run cancel-stale-runs/{name} --param dry_run=true --watch
-Alarms, a message for each cancelled run, and an alarm when no sweep completes{renamed}
+  prefect deployment run {sweep} --param dry_run=true --watch
+Alarms, a digest of each sweep that cancelled something, and an alarm when no sweep ends{renamed}
   prefect deploy --all --prefect-file {automations}
 Later, from time to time
-  prefect-extend-ai check{named}"""
+  prefect-extend-ai check"""
+NEXT_WORKER = """\
+Next, in another terminal: the worker. Once it has started, scheduled sweeps run, and cancel for real
+  prefect worker start --pool {pool} --limit 4"""
+NEXT_RUNNING = "The worker is running: scheduled sweeps cancel for real"
 
 
 async def run_setup(
     *,
     name: BlockName = SHIPPED_NAME,
-    pool: PoolName = SHIPPED_NAME,
-    block_only: Annotated[bool, Parameter(negative="", show_default=False)] = False,
-    resume: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    pool: PoolName | None = None,
+    kind: Annotated[tuple[KindOption, ...], Parameter(negative="", show_choices=True, show_default=False)] = (),
+    paused: Flag = False,
+    image: Annotated[str | None, Parameter(show_default=False)] = None,
+    job_variable: JobVariable = (),
+    block_only: Flag = False,
+    resume: Flag = False,
     yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative="", show_default=False)] = False,
 ) -> None:
-    """Save the account as a Prefect block, create a work pool, and deploy the sweep with a schedule.
+    """Save the account as a Prefect block, create a work pool, and deploy a sweep with a schedule for each kind of run.
 
     Raises ExtendError where Prefect or the settings are in the way; the steps before that are not undone.
 
     Args:
-        name: Name of the block and of both deployments; each account needs its own.
-        pool: Work pool whose workers run the sweeps; created, of type process, if it does not exist.
-        block_only: Save the block only, for a schedule of your own that names it.
-        resume: Resume a paused deployment, which the Prefect UI cannot do.
+        name: Name of the block and of its deployments; each account needs its own.
+        pool: Work pool whose workers run the sweeps; created, of type process, if it does not exist. Without it,
+            the one of the deployments under this name, or else extend.
+        kind: Kind of run to sweep; can be repeated. Without it, the kinds that are deployed under this name, or else
+            classify.
+        paused: Leave the schedule of a new deployment off.
+        image: Image of the flow runs, for a work pool of type docker, kubernetes and the like.
+        job_variable: KEY=VALUE, a job variable of the deployments; can be repeated. A value may be JSON.
+        block_only: Save the block only, for a deployment of your own that names it.
+        resume: Resume what is paused: deployments, which the Prefect UI cannot do, and schedules that are off.
         yes: Overwrite a block that differs without confirmation.
     """
     console = Console(soft_wrap=True, highlight=False)
+    variables = job_variables(job_variable) | ({"image": image} if image is not None else {})
     credentials = ExtendSettings().credentials()
     await _try(credentials)
     _say(console, "Extend", f"the key reads runs at {credentials.api_url}")
     async with prefect_api() as prefect:
         _say(console, "Prefect", f"{without_password(prefect.api_url)} answers")
+        kinds, there = await _existing(prefect, name, kinds_of(kind))
         await ExtendCredentials.aregister_type_and_schema(client=prefect)
         _say(console, "Block type", "Extend Credentials is registered")
         _say(console, "Block", await _save(console, prefect, name, credentials, yes=yes))
         if block_only:
             return
-        _say(console, "Work pool", await _ensure_pool(prefect, pool))
-        there = {
-            flow: Deployed(found.parameters, found.paused and not resume, bool(found.schedules))
-            for flow in FLOWS
-            if (found := await deployment_of(prefect, flow, name))
-        }
-        plan = deployment_plan(name, pool, there)
+        pools = [each.deployment.work_pool_name for each in there.values() if each.deployment.work_pool_name]
+        pool = pool or next(iter(pools), SHIPPED_NAME)
+        work_pool, created = await ensure_pool(prefect, pool, image=image)
+        _say(console, "Work pool", f'"{pool}" {"created" if created else "exists"}, of type {work_pool.type}')
+        kept = {name: Deployed.of(member.deployment, resume=resume) for name, member in there.items()}
+        plan = deployment_plan(name, pool, kinds, kept, variables=variables, scheduled=not paused)
         _deploy(plan)
-        for flow in FLOWS:
-            deployed = await prefect.read_deployment_by_name(f"{flow}/{name}")
-            _say(console, "Deployed", f"{flow}/{name}  {url_for('deployment', obj_id=deployed.id) or ''}")
-    if there:
-        _say(console, "Kept", "parameters and schedules of the existing deployments")
-    named = "" if name == SHIPPED_NAME else f" --name {name}"
-    if any(each.paused for each in there.values()):
-        _say(console, "Paused", f"the sweep was paused, and still is: prefect-extend-ai setup{named} --resume")
-    _say(console, "Stale now", await _stale_now(credentials, plan["deployments"][0]["parameters"]))
+        if resume:
+            await _resume_schedules(prefect, there.values())
+        fleet = await read_fleet(prefect)
+        deployed = [each for each in fleet if each.name in {f"{SWEEP}/{deployment_name(name, kind)}" for kind in kinds}]
+        for each in [*deployed, *(other for other in fleet if other.name == f"{BY_IDS}/{name}")]:
+            _say(console, "Deployed", f"{each.name}  {url_for('deployment', obj_id=each.deployment.id) or ''}")
+        set_there = plan["deployments"][0]["work_pool"].get("job_variables", {})
+        prefect_url = str(prefect.api_url)
+        for note in image_notes(work_pool.type, set_there, api_url=credentials.api_url, prefect_url=prefect_url):
+            _say(console, "Note", note)
+        if there:
+            _say(console, "Kept", "parameters and schedules of the existing deployments")
+        if any(each.paused for each in kept.values()):
+            _say(console, "Paused", f"the sweep was paused, and still is: {_again(name)} --resume")
+        running = await has_worker(prefect, work_pool)
+        await _say_what_comes(console, prefect, credentials, deployed, there, name=name, running=running)
+        swept = {kind_of(each) for member in fleet if member.block == name for each in member.sweeps}
+        unswept = await count_unswept(credentials, {each for each in [*swept, *kinds] if each is not None})
+    for finding in judge_unswept(unswept, block=name):
+        if finding.verdict is not Verdict.OK:
+            _say(console, finding.subject, finding.text)
     automations = str(DEPLOYMENTS / "automations.yaml")
-    own_names = (name, pool) != (SHIPPED_NAME, SHIPPED_NAME)
-    renamed = f": put your block and work pool into a copy of\n  {automations}\nand deploy that" if own_names else ""
+    renamed = f": put your work pool into a copy of\n  {automations}\nand deploy that" if pool != SHIPPED_NAME else ""
     console.print(
         NEXT.format(
-            name=name,
-            pool=pool,
-            named=named,
+            worker=NEXT_RUNNING if running else NEXT_WORKER.format(pool=pool),
+            sweep=deployed[0].name,
             renamed=renamed,
-            automations="automations.yaml" if own_names else automations,
+            automations="automations.yaml" if renamed else automations,
         ),
         markup=False,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Deployed:
-    """What is kept of an existing deployment.
+async def _existing(
+    prefect: PrefectClient, name: str, kinds: Sequence[RunKind]
+) -> tuple[Sequence[RunKind], dict[str, Member]]:
+    """The kinds to deploy, and the deployments that are there for them and for the cancel by ids.
 
-    Attributes:
-        parameters: the parameters of its flow.
-        paused: whether it is paused, and is to stay paused.
-        scheduled: whether it has schedules, active or not.
+    Raises ExtendInputError where a name is taken by a deployment for another kind or another block.
     """
+    fleet = {each.name: each for each in await read_fleet(prefect)}
+    mine = {kind: f"{SWEEP}/{deployment_name(name, kind)}" for kind in RunKind}
+    wanted = kinds or [kind for kind, each in mine.items() if each in fleet] or [RunKind.CLASSIFY]
+    for kind in wanted:
+        if (found := fleet.get(mine[kind])) is None:
+            continue
+        if found.block not in (name, None):
+            raise ExtendInputError(f'{found.name} sweeps with the block "{found.block}": choose another --name')
+        if kinds and found.kind is not kind:
+            raise ExtendInputError(
+                f"{found.name} sweeps {found.kind} runs, by its parameters: set its kind to {kind} there "
+                "(Prefect UI, Deployments, Edit), or choose another --name"
+            )
+    named = [*(mine[kind] for kind in wanted), f"{BY_IDS}/{name}"]
+    return wanted, {each: fleet[each] for each in named if each in fleet}
 
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    paused: bool = False
-    scheduled: bool = False
+
+def _again(name: str) -> str:
+    return "prefect-extend-ai setup" + ("" if name == SHIPPED_NAME else f" --name {name}")
 
 
-def deployment_plan(name: str, pool: str, there: Mapping[str, Deployed] | None = None) -> dict[str, Any]:
-    """The shipped prefect.yaml for a block and a work pool of these names.
-
-    Args:
-        name: of the block and of both deployments.
-        pool: the work pool.
-        there: the existing deployments, by flow. Deploying them again keeps their parameters except the block, their
-            schedules, by not naming any, and a pause, which Prefect 3.8 would end.
-    """
-    plan: dict[str, Any] = yaml.safe_load((DEPLOYMENTS / "prefect.yaml").read_text("utf-8"))
-    for deployment, flow in zip(plan["deployments"], FLOWS, strict=True):
-        before = (there or {}).get(flow, Deployed())
-        deployment["name"] = name
-        deployment["work_pool"]["name"] = pool
-        deployment["parameters"] |= {**before.parameters, "credentials": block_reference(name)}
-        if before.paused:
-            deployment["paused"] = True
-        schedules = [each for each in deployment.pop("schedules", []) if each.get("active", True)]
-        if schedules and not before.scheduled:
-            deployment["schedules"] = schedules  # without the example for another workspace
-    return plan
+async def _say_what_comes(
+    console: Console,
+    prefect: PrefectClient,
+    credentials: ExtendCredentials,
+    deployed: Sequence[Member],
+    there: Container[str],
+    *,
+    name: str,
+    running: bool,
+) -> None:
+    for member in deployed:
+        parameters: Mapping[str, Any] = member.deployment.parameters
+        kind = str(member.kind)
+        found = await what_a_sweep_would_do(credentials, parameters)
+        _say(console, "Stale now", stale_words(found, kind, parameters))
+        active = [each for each in member.deployment.schedules if each.active]
+        if not active:
+            _say(console, "Schedule", f"of {kind} runs is off: {_again(name)} --resume switches it on")
+        elif running and not member.deployment.paused and not parameters.get("dry_run"):
+            at = await next_sweep(prefect, member.deployment)
+            cancels = would_cancel(found, parameters)
+            which = "Next sweep" if member.name in there else "First sweep"
+            _say(console, which, when_words(kind, at, cancels, datetime.now(UTC)))
+            stop = f"prefect deployment schedule pause {member.name} {active[0].id}"
+            _say(console, "", f"not yet? {stop}")
 
 
 async def _try(credentials: ExtendCredentials) -> None:
@@ -163,22 +211,6 @@ async def _try(credentials: ExtendCredentials) -> None:
     else:
         return
     raise ExtendError(f"nothing was saved, because Extend cannot be read with EXTEND_*: {problem}")
-
-
-async def _stale_now(credentials: ExtendCredentials, parameters: Mapping[str, Any]) -> str:
-    """What a sweep with these parameters would select now, as a sentence."""
-    try:
-        limit, kind = parameters["max_processing_minutes"], RunKind(parameters.get("kind", "classify"))
-        async with credentials.get_client() as client:
-            survey = await take_survey(client, kind, limit, StalePolicy(**parameters.get("policy", {})))
-    except (ExtendError, TypeError, ValueError) as error:
-        return f"not known: {str(error).splitlines()[0]}"
-    if survey.refusal is not None:
-        return f"the sweep would be refused: {survey.refusal}"
-    stale = len(survey.stale)
-    return (
-        f"{stale} {kind} run{'' if stale == 1 else 's'}, of {survey.listed} listed: what the first sweep would cancel"
-    )
 
 
 def _say(console: Console, what: str, how: str) -> None:
@@ -204,13 +236,12 @@ async def _save(
     return f'"{name}" overwritten: {", ".join(differing)}' if saved else f'"{name}" saved'
 
 
-async def _ensure_pool(prefect: PrefectClient, pool: str) -> str:
-    try:
-        found = await prefect.read_work_pool(pool)
-    except ObjectNotFound:
-        await prefect.create_work_pool(WorkPoolCreate(name=pool, type="process"))
-        return f'"{pool}" created, of type process'
-    return f'"{pool}" exists, of type {found.type}'
+async def _resume_schedules(prefect: PrefectClient, members: Any) -> None:
+    """Switch on what is off, except a schedule with parameters: Prefect would drop them."""
+    for member in members:
+        for schedule in member.deployment.schedules:
+            if not schedule.active and not schedule.parameters:
+                await prefect.update_deployment_schedule(member.deployment.id, schedule.id, active=True)
 
 
 def _deploy(plan: dict[str, Any]) -> None:

@@ -46,7 +46,7 @@ def test_setup_leads_to_a_sweep_that_runs_and_check_says_so(account):
         assert run["state_name"] == "Completed"
         after = told(account.type("prefect-extend-ai", "check"), 0)
     assert "Completed, Cancelled 3 of 3 stale classify runs" in after
-    for about in ("Extend", "Workspace", "Clock", "Prefect", "Block", "Last sweep"):
+    for about in ("Extend", "Workspace", "Clock", "Prefect", "Block", "Sweeps"):
         assert f"ok    {about:<12}" in after
     account.api.patch("/work_pools/extend", json={"is_paused": True}).raise_for_status()
     paused = told(account.type("prefect-extend-ai", "check"), 1)
@@ -68,13 +68,14 @@ def test_setup_again_keeps_what_is_there_and_what_is_paused(account):
     assert '"extend" exists, of type process' in said
     assert "the sweep was paused, and still is: prefect-extend-ai setup --resume" in said
     off = told(account.type("prefect-extend-ai", "check"), 1)
-    assert "the deployment is paused: prefect-extend-ai setup --name extend --resume" in off
+    assert "the deployment is paused: prefect-extend-ai setup --name extend --kind classify --resume" in off
     again = account.deployment(SWEEP)
     assert (again["id"], again["paused"], again["parameters"]) == (first["id"], True, mine)
     kept = account.schedules(SWEEP)["every-15-minutes"]
     assert (kept["schedule"]["cron"], kept["active"]) == ("0 * * * *", False)
     told(account.type("prefect-extend-ai", "setup", "--resume"), 0)
     assert not account.deployment(SWEEP)["paused"]
+    assert account.schedules(SWEEP)["every-15-minutes"]["active"]
 
 
 def test_a_block_that_differs_is_overwritten_only_if_asked(account):

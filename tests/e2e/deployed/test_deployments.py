@@ -40,26 +40,18 @@ def test_both_flows_are_deployed_with_block_reference_and_no_key(deployed):
         assert each["global_concurrency_limit"] is None
         assert (each["tags"], bool(each["description"])) == (["extend"], True)
     assert by_id["schedules"] == []
-    first, second = deployed.schedules(SWEEP)["every-15-minutes"], deployed.schedules(SWEEP)["other-workspace"]
-    assert (first["active"], first["parameters"]) == (True, {})
-    assert second["active"] is False
-    assert second["parameters"] == {"credentials": block_reference("other-workspace"), "max_processing_minutes": 120}
+    [schedule] = sweep["schedules"]
+    assert (schedule["slug"], schedule["active"], schedule["parameters"]) == ("every-15-minutes", True, {})
+    assert sweep["parameters"]["kind"] == "classify"
     assert KEY not in json.dumps([sweep, by_id])
 
 
-def test_deploying_again_keeps_pauses_and_repairs_parameters(deployed):
+def test_deploying_again_keeps_a_pause(deployed):
     before = [deployed.deployment(name)["id"] for name in (SWEEP, BY_ID)]
     pause(deployed, "every-15-minutes")
-    pause(deployed, "other-workspace", active=True)
     deployed.deploy(ROOT / "prefect.yaml")
     assert [deployed.deployment(name)["id"] for name in (SWEEP, BY_ID)] == before
-    schedules = deployed.schedules(SWEEP)
-    assert {slug: each["active"] for slug, each in schedules.items()} == {
-        "every-15-minutes": False,
-        "other-workspace": False,
-    }
-    # Prefect forgets a schedule's parameters when its API switches it.
-    assert schedules["other-workspace"]["parameters"]["max_processing_minutes"] == 120
+    assert [each["active"] for each in deployed.schedules(SWEEP).values()] == [False]
 
 
 def test_a_run_is_carried_out_after_one_died_with_its_worker(deployed):
@@ -126,7 +118,7 @@ def test_serve_leaves_alone_a_sweep_that_workers_run(deployed):
     done = deployed.type("prefect-extend-ai", "serve")
     assert done.returncode == 1
     assert 'cancel-stale-runs/extend is deployed to the work pool "extend"' in done.stderr
-    assert set(deployed.schedules(SWEEP)) == {"every-15-minutes", "other-workspace"}
+    assert set(deployed.schedules(SWEEP)) == {"every-15-minutes"}
 
 
 def test_serve_does_not_overwrite_somebody_elses_block(account):

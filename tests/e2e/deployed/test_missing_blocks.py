@@ -82,5 +82,5 @@ def test_a_sweep_whose_block_is_missing_says_what_to_do(account):
         said = account.type("prefect-extend-ai", "check").stdout
     assert 'fail  Block       "extend" is not saved: prefect-extend-ai setup --name extend' in said
     assert 'cancel-stale-runs/extend names the block "extend-credentials/extend", which does not exist' in said
-    (last,) = [line for line in said.splitlines() if line.startswith("fail  Last sweep")]
+    (last,) = [line for line in said.splitlines() if line.startswith("fail  Sweeps")]
     assert last.endswith("save it again, or name another in the deployment's parameters")

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
 
 import pytest
-from prefect.client.schemas.responses import DeploymentResponse
 
 from prefect_extend_ai import ExtendCredentials, RunKind, StalePolicy
-from prefect_extend_ai.cli.blocks import block_reference, differing_fields
-from prefect_extend_ai.cli.check import check_extend, how_to_serve
+from prefect_extend_ai.cli.accounts import Account, check_account, check_extend
+from prefect_extend_ai.cli.blocks import differing_fields
 from prefect_extend_ai.cli.command_line import main
 from prefect_extend_ai.cli.findings import Verdict
-from prefect_extend_ai.cli.setup import Deployed, _stale_now, deployment_plan
+from prefect_extend_ai.cli.first_sweep import stale_words
+from prefect_extend_ai.cli.unswept import what_a_sweep_would_do
 from prefect_extend_ai.sandbox import Behaviour, World, serve
 
 KEY = "sk_commands-4711"
@@ -76,16 +74,62 @@ async def test_a_wrong_date_header_is_not_called_a_wrong_local_clock():
     assert "Extend's is likely the wrong one" in (await look(world))["Clock"].text
 
 
+async def stale_now(block, **parameters):
+    return stale_words(await what_a_sweep_would_do(block, parameters), "classify", parameters)
+
+
 async def test_what_setup_calls_stale_goes_by_both_clocks():
     world = World(keys={KEY: "ws_sandbox"}, behaviour=Behaviour(date_ahead_minutes=120))
     world.add(age_minutes=2)
     with serve(world) as sandbox:
         block = ExtendCredentials(base_url=sandbox.url, api_key=KEY)
-        assert (await _stale_now(block, {"max_processing_minutes": 60})).startswith("0 classify runs, of 1 listed")
+        assert (await stale_now(block)).startswith("0 classify runs, of 1 listed")
         world.behaviour = Behaviour(heeds_filters=False)
         world.add(age_minutes=90)
-        said = await _stale_now(block, {"max_processing_minutes": 60, "policy": {"batch_id": "bpr_1"}})
-        assert said.startswith("the sweep would be refused: Extend's listing ignores batch_id")
+        said = await stale_now(block, max_processing_minutes=60, policy={"batch_id": "bpr_1"})
+        assert said.startswith("the sweep of classify runs would be refused: Extend's listing ignores batch_id")
+
+
+async def test_what_setup_calls_stale_is_what_a_sweep_would_cancel():
+    world = World(keys={KEY: "ws_sandbox"})
+    for age in (70, 80, 90):
+        world.add(age_minutes=age)
+    with serve(world) as sandbox:
+        block = ExtendCredentials(base_url=sandbox.url, api_key=KEY)
+        assert (await stale_now(block)) == "3 classify runs, of 3 listed: what the first sweep would cancel"
+        assert (await stale_now(block, policy={"max_cancellations": 2})).endswith("would cancel is 2 of them")
+        assert (await stale_now(block, dry_run=True)).endswith("the deployment only makes dry runs")
+        assert "refused" in await stale_now(block, policy={"refuse_above": 2})
+        assert "not known" in await stale_now(block, policy={"refuse_above": "many"})
+
+
+async def account_lines(world, *swept, several=False):
+    with serve(world) as sandbox:
+        block = ExtendCredentials(base_url=sandbox.url, api_key=KEY)
+        found = await check_account(Account("acme", block, frozenset(swept)), several=several)
+    return [(each.verdict.value, each.text) for each in found if each.subject == "Not swept"]
+
+
+async def test_stale_runs_of_a_kind_nobody_sweeps_are_counted():
+    world = World(keys={KEY: "ws_sandbox"})
+    for age in (70, 80, 10):
+        world.add("extract", age_minutes=age)
+    world.add(age_minutes=90)
+    how = "prefect-extend-ai setup --name acme --kind extract"
+    assert await account_lines(world, RunKind.CLASSIFY, RunKind.PARSE) == [
+        ("warn", f"2 extract runs are stale, and no deployment sweeps them: {how}"),
+        ("ok", "no stale runs of the kinds that no deployment sweeps: split, verify, workflow"),
+    ]
+    assert await account_lines(world, *RunKind) == []
+
+
+async def test_a_kind_that_the_key_cannot_list_is_a_warning():
+    world = World(keys={KEY: "ws_sandbox"}, troubles=["list:split:403@1-"])
+    world.add("extract", age_minutes=90)
+    lines = await account_lines(world, RunKind.CLASSIFY, several=True)
+    assert [verdict for verdict, _ in lines] == ["warn", "warn", "ok"]
+    assert lines[0][1].startswith("block acme: 1 extract run is stale, and no deployment sweeps it")
+    assert lines[1][1].startswith("block acme: split runs cannot be listed, and no deployment sweeps them: HTTP 403")
 
 
 async def test_a_hold_by_another_key_is_reported_if_the_key_is_known():
@@ -111,26 +155,6 @@ def test_a_difference_of_blocks_names_fields_and_no_values():
     assert differing_fields(one, ExtendCredentials(api_key="sk_other", region="eu")) == ["api_key", "region"]
 
 
-def test_a_plan_takes_the_given_names_and_no_other_workspace():
-    plan = deployment_plan("acme", "documents")
-    assert [each["name"] for each in plan["deployments"]] == ["acme", "acme"]
-    assert {each["work_pool"]["name"] for each in plan["deployments"]} == {"documents"}
-    assert [each["parameters"]["credentials"] for each in plan["deployments"]] == [block_reference("acme")] * 2
-    assert [each["slug"] for each in plan["deployments"][0]["schedules"]] == ["every-15-minutes"]
-    assert "paused" not in json.dumps(plan)
-
-
-def test_what_users_set_on_a_deployment_is_kept_but_the_block():
-    theirs = {"credentials": {"$ref": "another"}, "max_processing_minutes": 240, "policy": {"refuse_above": 9}}
-    plan = deployment_plan("acme", "extend", {"cancel-stale-runs": Deployed(theirs, paused=True, scheduled=True)})
-    sweep, by_id = plan["deployments"]
-    assert sweep["parameters"] == theirs | {"credentials": block_reference("acme")}
-    assert sweep["paused"]
-    assert "schedules" not in sweep
-    assert by_id["parameters"] == {"credentials": block_reference("acme")}
-    assert "paused" not in by_id
-
-
 @pytest.mark.parametrize(
     "words",
     [
@@ -138,6 +162,9 @@ def test_what_users_set_on_a_deployment_is_kept_but_the_block():
         ["setup", "--name", "Not A Name"],
         ["setup", "--pool", "a/b"],
         ["setup", "--pool", ""],
+        ["setup", "--kind", "edit"],
+        ["setup", "--job-variable", "namespace"],
+        ["setup", "--job-variable", "=documents"],
         ["check", "--kind", "edit"],
         ["check", "surplus"],
         ["serve", "--every", "0"],
@@ -153,22 +180,6 @@ def test_a_command_line_that_is_wrong_ends_with_2(words, capsys):
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 2
-
-
-def deployed(parameters, minutes=None):
-    schedules = [] if minutes is None else [{"schedule": {"interval": 60 * minutes}}]
-    now = datetime.now(UTC)
-    return DeploymentResponse(
-        id=uuid4(), created=now, updated=now, name="served", flow_id=uuid4(), parameters=parameters, schedules=schedules
-    )
-
-
-def test_serving_again_as_check_says_resets_no_option():
-    options = {"kind": "extract", "max_processing_minutes": 75, "dry_run": True}
-    assert how_to_serve(deployed(options, minutes=30)) == (
-        "prefect-extend-ai serve --name served --kind extract --limit 75 --dry-run --every 30"
-    )
-    assert how_to_serve(deployed({})) == "prefect-extend-ai serve --name served"
 
 
 def test_without_a_prefect_to_talk_to_check_says_how_to_get_one(monkeypatch, capsys):

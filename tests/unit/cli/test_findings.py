@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 
 from prefect_extend_ai.cli.findings import (
-    LastSweep,
     Verdict,
     judge_clock,
     judge_holds,
-    judge_last_sweep,
     judge_pending,
 )
 from prefect_extend_ai.client import Page
@@ -24,18 +21,6 @@ from prefect_extend_ai.sweep.policy import StalePolicy
 from prefect_extend_ai.sweep.report import PendingCancel
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-SWEPT = LastSweep(
-    "brave-owl", "Completed", "Cancelled 3 of 3 stale classify runs", NOW - timedelta(minutes=7), completed=True
-)
-REFUSED = LastSweep("sad-owl", "Refused", "Refused, nothing was cancelled", NOW - timedelta(days=3), completed=False)
-WELL = {
-    "scheduled": True,
-    "next_at": NOW + timedelta(minutes=8),
-    "paused": None,
-    "ready": True,
-    "how_to_start": "start it",
-    "now": NOW,
-}
 
 
 def a_page(extend, ours, *runs):
@@ -77,67 +62,6 @@ def test_metadata_that_only_looks_like_a_hold_is_reported():
     assert judge_holds(runs, StalePolicy(hold_key="ops_hold")) is None
 
 
-def test_a_recent_good_sweep_and_the_next_one_due_is_well():
-    finding = judge_last_sweep(SWEPT, **WELL)
-    assert finding.verdict is Verdict.OK
-    assert finding.text == (
-        "7 minutes ago: Completed, Cancelled 3 of 3 stale classify runs; the next is due in 8 minutes"
-    )
-
-
-def test_a_sweep_that_did_not_end_well_is_named():
-    finding = judge_last_sweep(REFUSED, **WELL)
-    assert finding.verdict is Verdict.FAIL
-    assert finding.text == "3 days ago: Refused, Refused, nothing was cancelled (flow run sad-owl)"
-
-
-def test_a_sweep_without_its_block_says_what_to_do():
-    said = "Validation of flow parameters failed with error: Failed to resolve block references in parameters."
-    finding = judge_last_sweep(replace(REFUSED, state="Failed", message=said), **WELL)
-    assert finding.verdict is Verdict.FAIL
-    assert finding.text.endswith(
-        "the block it names does not exist: save it again, or name another in the deployment's parameters"
-    )
-
-
-def test_a_sweep_that_is_still_pending_is_a_warning():
-    pending = replace(SWEPT, state="StillPending", message="No stale classify runs; 3 cancels pending")
-    finding = judge_last_sweep(pending, **WELL)
-    assert finding.verdict is Verdict.WARN
-    assert "3 cancels pending; cancels of earlier sweeps are still pending" in finding.text
-    assert judge_last_sweep(pending, **WELL | {"ready": False}).verdict is Verdict.FAIL
-
-
-@pytest.mark.parametrize("last", [SWEPT, None])
-def test_without_a_worker_it_says_how_to_start_one(last):
-    finding = judge_last_sweep(last, **WELL | {"ready": False})
-    assert finding.verdict is Verdict.FAIL
-    assert finding.text.endswith("no worker is running: start it")
-
-
-def test_a_paused_deployment_hides_no_sweep_that_failed():
-    paused = WELL | {"paused": "the work pool is paused: resume it", "ready": False}
-    finding = judge_last_sweep(SWEPT, **paused)
-    assert finding.verdict is Verdict.FAIL
-    assert finding.text.endswith("; no sweep will run: the work pool is paused: resume it")
-    assert "flow run sad-owl" in judge_last_sweep(REFUSED, **paused).text
-
-
-def test_a_watchdog_without_a_schedule_is_off():
-    finding = judge_last_sweep(SWEPT, **WELL | {"scheduled": False})
-    assert finding.verdict is Verdict.FAIL
-    assert "no schedule is active" in finding.text
-
-
-def test_before_the_first_sweep_it_says_when_that_is_due():
-    finding = judge_last_sweep(None, **WELL)
-    assert (finding.verdict, finding.text) == (Verdict.WARN, "no sweep has run yet; the next is due in 8 minutes")
-
-
-def test_a_schedule_without_runs_yet_is_active():
-    assert judge_last_sweep(SWEPT, **WELL | {"next_at": None}).text.endswith("; a schedule is active")
-
-
 def intent(*run_ids, kind="classify", hours=5, known=None, **scope):
     scope = {"kind": kind, "api_url": "https://api.extend.ai"} | scope
     return CancelIntent(
@@ -156,7 +80,7 @@ def test_what_is_pending_is_reported_by_kind_and_account():
         intent("clr_9", api_url="https://elsewhere.example.com", hours=50),
         intent("clr_0", hours=0),
     ]
-    found = judge_pending(open_, block, NOW)
+    found = judge_pending(open_, [block], NOW)
     assert [each.text for each in found] == [
         (
             "2 classify runs of earlier sweeps still pending, the oldest for 3 days, 1 of them set aside: "
@@ -168,4 +92,4 @@ def test_what_is_pending_is_reported_by_kind_and_account():
             "a sweep whose account can read them recovers them"
         ),
     ]
-    assert judge_pending([], block, NOW) == []
+    assert judge_pending([], [block], NOW) == []

@@ -1,0 +1,79 @@
+"""What `setup` says at its end: what is stale, and when the first real sweep cancels it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import FlowRunSort
+
+from prefect_extend_ai.client.clocks import span
+from prefect_extend_ai.sweep.policy import DEFAULT_POLICY
+from prefect_extend_ai.sweep.scan import Survey
+
+__all__ = ["next_sweep", "stale_words", "when_words", "would_cancel"]
+
+LOOKS = 20
+PAUSE_SECONDS = 0.5
+"""Prefect's scheduler makes the flow runs of a new schedule within some seconds."""
+
+
+def would_cancel(found: Survey | str, parameters: Mapping[str, Any]) -> int | None:
+    """How many runs a sweep with these parameters would cancel now; None where that is not known."""
+    if isinstance(found, str):
+        return None
+    policy = parameters.get("policy")
+    most = policy.get("max_cancellations") if isinstance(policy, dict) else None
+    cap = most if isinstance(most, int) else DEFAULT_POLICY.max_cancellations
+    return 0 if found.refusal is not None or parameters.get("dry_run") else min(len(found.stale), cap)
+
+
+def stale_words(found: Survey | str, kind: str, parameters: Mapping[str, Any]) -> str:
+    """What a sweep with these parameters would select now, as a sentence."""
+    if isinstance(found, str):
+        return f"{kind} runs: not known, {found}"
+    if found.refusal is not None:
+        return f"the sweep of {kind} runs would be refused: {found.refusal}"
+    stale, cancels = len(found.stale), would_cancel(found, parameters)
+    which = f"{stale:,} {kind} run{'' if stale == 1 else 's'}, of {found.listed:,} listed"
+    if parameters.get("dry_run"):
+        return f"{which}: the deployment only makes dry runs"
+    return f"{which}: what the first sweep would cancel" + ("" if cancels == stale else f" is {cancels:,} of them")
+
+
+def when_words(kind: str, at: datetime | None, cancels: int | None, now: datetime) -> str:
+    """When a sweep comes that a running worker executes, and what it does."""
+    if at is None:
+        when = "as soon as the schedule says"
+    else:
+        when = f"in {span(at - now)}, at {at.astimezone(UTC):%H:%M} UTC" if at > now else "now"
+    what = "" if cancels is None else f"; as of now it would cancel {cancels:,} run{'' if cancels == 1 else 's'}"
+    return f"{kind} runs, for real: {when}{what}"
+
+
+async def next_sweep(prefect: PrefectClient, deployment: DeploymentResponse) -> datetime | None:
+    """When the next flow run is due that a schedule has made; None if none is made within some seconds."""
+    wanted = FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+    )
+    for look in range(LOOKS):
+        if look:
+            await asyncio.sleep(PAUSE_SECONDS)
+        runs = await prefect.read_flow_runs(
+            flow_run_filter=wanted, sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC, limit=1
+        )
+        if runs:
+            return runs[0].next_scheduled_start_time
+    return None
