@@ -61,7 +61,7 @@ format: $(INSTALLED) ## mend what ruff can mend
 lock: ## renew constraints.txt with today's releases
 	rm -rf .venv-lock
 	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/pip install --quiet '.[test,dev,docs]'
+	.venv-lock/bin/pip install --quiet '.[server,test,dev,docs]'
 	.venv-lock/bin/pip freeze --exclude prefect-extend-ai > constraints.txt
 	rm -rf .venv-lock
 
@@ -74,6 +74,6 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(BIN)/python -c '$(TOOLS)' > .venv/tools.txt
 	@# The warning that a folder here may come before the installed one is true and meant: it is the same files.
 	@echo "Installing into .venv, once: about a minute"
-	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,dev,docs]' $(if $(PREFECT),'prefect$(PREFECT)') \
+	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check -e '.[server,test,dev,docs]' $(if $(PREFECT),'prefect$(PREFECT)') \
 		-c $(if $(PREFECT),.venv/tools.txt,constraints.txt)
 	@touch $@

@@ -18,6 +18,7 @@ import httpx
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 
+from prefect_extend_ai.cli.versions import require_server
 from prefect_extend_ai.errors import ExtendError
 
 __all__ = ["LocalPrefect", "free_port", "run_local_prefect"]
@@ -68,8 +69,10 @@ def run_local_prefect(home: Path, *, timeout_seconds: float = 300) -> Iterator[L
             database: 5 to 15 seconds, and minutes on a busy machine.
 
     Raises:
-        ExtendError: The server ended, or did not answer in time; the message has the end of its log.
+        ExtendError: What is installed here cannot run a server; it ended, or did not answer in time. Then the message
+            has the end of its log.
     """
+    require_server()
     home.mkdir(parents=True, exist_ok=True)
     server = LocalPrefect(f"http://{LOOPBACK}:{free_port()}", home)
     with (home / "server.log").open("wb") as log, _process(server, log.fileno()) as process:

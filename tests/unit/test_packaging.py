@@ -12,6 +12,7 @@ import zipfile
 from email.message import Message
 from email.parser import Parser
 from importlib.metadata import entry_points
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -119,10 +120,18 @@ def test_prefect_finds_the_block_and_the_shell_finds_the_command():
     assert callable(command.load())
 
 
-def test_fastapi_stays_below_what_prefects_server_supports(metadata: Message):
-    required = {each.name: each for each in map(Requirement, metadata.get_all("Requires-Dist", []))}
-    assert "0.151" not in required["fastapi"].specifier
-    assert "4.0" not in required["prefect"].specifier
+def test_what_repairs_servers_is_in_the_extra_alone(metadata: Message):
+    required = list(map(Requirement, metadata.get_all("Requires-Dist", [])))
+    always = {each.name: each.specifier for each in required if each.marker is None}
+    server = {
+        each.name: each.specifier for each in required if each.marker and each.marker.evaluate({"extra": "server"})
+    }
+    assert "sqlalchemy" not in always
+    assert "0.165.0" in always["fastapi"]
+    assert "4.0" not in always["prefect"]
+    assert set(server) - set(always) == {"sqlalchemy"}
+    assert "0.151.0" not in server["fastapi"]
+    assert "2.1.0" not in server["sqlalchemy"]
 
 
 def test_the_version_is_written_in_one_place(metadata: Message):
@@ -141,7 +150,7 @@ def test_the_constraints_name_one_release_of_each_dependency():
     assert not odd
     pinned = {canonicalize_name(line.split("==")[0]) for line in lines}
     extras = PROJECT["project"]["optional-dependencies"]
-    wanted = [*PROJECT["project"]["dependencies"], *extras["test"], *extras["dev"]]
+    wanted = [*PROJECT["project"]["dependencies"], *chain.from_iterable(extras.values())]
     # pip freeze leaves the installers out.
     missing = {canonicalize_name(Requirement(each).name) for each in wanted} - pinned - {"setuptools"}
     assert not missing
