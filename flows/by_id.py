@@ -1,10 +1,11 @@
 """Cancel runs by their ids, whatever their age."""
 
 # No `from __future__ import annotations` here: Prefect pickles a flow that is served from __main__ and loses the names.
-from prefect import flow, runtime
+from prefect import flow
 from prefect.logging import get_run_logger
 
 from prefect_extend_ai.credentials import ExtendCredentials
+from prefect_extend_ai.flows.naming import sweep_name
 from prefect_extend_ai.flows.runner import run_sweep
 from prefect_extend_ai.runs import KindChoice, RunKind
 from prefect_extend_ai.runs.ids import guess_kind, split_run_ids, without_known_prefix
@@ -15,12 +16,7 @@ from prefect_extend_ai.sweep.staleness import StalePolicy
 __all__ = ["cancel_runs"]
 
 
-def _flow_run_name() -> str:
-    told = runtime.flow_run.parameters
-    return f"cancel-{told['kind'] or guess_kind(split_run_ids(told['run_ids']))}-runs-by-id"
-
-
-@flow(name="cancel-runs", flow_run_name=_flow_run_name)
+@flow(name="cancel-runs", flow_run_name=sweep_name)
 async def cancel_runs(credentials: ExtendCredentials, run_ids: list[str], kind: KindChoice = None) -> SweepReport:
     """Cancel these Extend runs, whatever their age, and record what became of each.
 

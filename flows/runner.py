@@ -2,9 +2,8 @@
 
 import asyncio
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
 from prefect.logging import get_run_logger
@@ -12,17 +11,22 @@ from prefect.states import Cancelled, Completed, Failed
 from prefect.utilities.annotations import opaque
 
 from prefect_extend_ai.credentials import ExtendCredentials
-from prefect_extend_ai.errors import ExtendError, RecordError
+from prefect_extend_ai.errors import ExtendError
+from prefect_extend_ai.flows.lateness import why_skipped
+from prefect_extend_ai.flows.naming import rename
+from prefect_extend_ai.flows.progress import telling_progress
+from prefect_extend_ai.flows.reporting import report_sweep, rules
 from prefect_extend_ai.flows.retrying import retried
 from prefect_extend_ai.flows.stopping import stopping_gently
-from prefect_extend_ai.prefect_io.events import emit_cancelled, emit_sweep, tell_cancelled
+from prefect_extend_ai.prefect_io.events import emit_sweep, tell_cancelled
+from prefect_extend_ai.prefect_io.flow_runs import SKIPPED
 from prefect_extend_ai.prefect_io.journal import PrefectJournal, prefect_journal
-from prefect_extend_ai.prefect_io.reports import read_history, write_report
+from prefect_extend_ai.prefect_io.reports import read_history
 from prefect_extend_ai.sweep import Selection, Selector, Sweep, batches, runs_a_record
 from prefect_extend_ai.sweep.history import History
 from prefect_extend_ai.sweep.report import Cancellation, Outcome, SweepFailed, SweepRefused, SweepReport
 from prefect_extend_ai.sweep.scan import Target
-from prefect_extend_ai.sweep.staleness import DEFAULT_POLICY, StalePolicy
+from prefect_extend_ai.sweep.staleness import StalePolicy
 from prefect_extend_ai.tasks.cancelling import cancel_batch
 
 __all__ = ["run_sweep", "whole"]
@@ -33,9 +37,6 @@ BATCHES_AT_ONCE = 4
 FASTEST_PLAN = 100
 """Requests a second. Up to there events are emitted while requests wait for their turn. Beyond, nobody waits: Prefect
 is what limits a sweep, and gets the events last."""
-
-UNKNOWN = "Extend knows none of these runs: check ids, kind, workspace and environment (test or production)"
-"""What is wrong where somebody named runs and none of them is there."""
 
 T = TypeVar("T")
 
@@ -58,6 +59,11 @@ async def run_sweep(credentials: ExtendCredentials, selector: Selector, *, dry_r
             credentials.get_client() as client,
             prefect_journal(credentials, selector.kind, _in_words(selector), confirm_seconds) as journal,
         ):
+            if (why := await why_skipped(journal, selector, dry_run=dry_run)) is not None:
+                done = report.model_copy(update={"skipped": why})
+                get_run_logger().info(done.headline)
+                await rename(journal, credentials, done)
+                return Completed(name=SKIPPED, message=done.headline, data=done)
             sweep = Sweep(
                 client,
                 journal,
@@ -68,9 +74,9 @@ async def run_sweep(credentials: ExtendCredentials, selector: Selector, *, dry_r
             )
             sweep.stop.after(minutes * 60, f"the sweep took longer than {minutes} minutes")
             with stopping_gently(sweep.stop) as stopping, _left_uncollected():
-                events_last = credentials.requests_per_second > FASTEST_PLAN
-                done = await _run(sweep, journal, report, events_last=events_last)
+                done = await _run(sweep, journal, report, rate=credentials.requests_per_second)
                 # Ended by the signal, a flow run that somebody cancelled would be Crashed first, and raise alarms.
+                await rename(journal, credentials, done)
                 stopping.done = stopping.received and await journal.flow_runs.is_being_cancelled(journal.flow_run_id)
                 end = Cancelled(message=done.headline) if stopping.done else _end(done, sweep.stop.error)
     except ExtendError as error:
@@ -80,7 +86,7 @@ async def run_sweep(credentials: ExtendCredentials, selector: Selector, *, dry_r
     return await retried(end)
 
 
-async def _run(sweep: Sweep, journal: PrefectJournal, report: SweepReport, *, events_last: bool) -> SweepReport:
+async def _run(sweep: Sweep, journal: PrefectJournal, report: SweepReport, *, rate: float) -> SweepReport:
     policy = sweep.selector.policy
     recovered: list[Cancellation] = []
     selection, found = Selection([]), Selection([])
@@ -102,11 +108,12 @@ async def _run(sweep: Sweep, journal: PrefectJournal, report: SweepReport, *, ev
     if report.refusal is not None:
         cancellations = _all(selection.targets, Outcome.DEFERRED, "a guard refused the sweep")
     else:
-        cancellations = (
-            _all(targets, Outcome.WOULD_CANCEL, f"dry run; {sweep.selector.describe()}")
-            if report.dry_run
-            else await _cancel(sweep, targets, events=not events_last)
-        )
+        if report.dry_run:
+            cancellations = _all(targets, Outcome.WOULD_CANCEL, f"dry run; {sweep.selector.describe()}")
+        else:
+            counts = {"total": len(targets), "stale": len(selection.targets)}
+            async with telling_progress(journal, report, **counts, rate=rate) as on_done:
+                cancellations = await _cancel(sweep, targets, on_done, events=rate <= FASTEST_PLAN)
         over = f"over the cap of {policy.max_cancellations}; the next sweep goes on"
         cancellations += [*_all(late, Outcome.DEFERRED, over), *parts.deferred]
     recovered += await _finish(sweep, policy)
@@ -120,30 +127,7 @@ async def _run(sweep: Sweep, journal: PrefectJournal, report: SweepReport, *, ev
             "trouble": str(trouble) if trouble else report.trouble,
         }
     )
-    now = datetime.now(UTC)
-    if history is not None and not sweep.selector.is_named and not report.kind.shows_metadata:
-        done, history = history.note_holds(done, found.targets, policy)
-    if sweep.selector.is_named and done.selected and done.counts[Outcome.NOT_FOUND] == done.selected:
-        done = done.model_copy(update={"trouble": done.trouble or UNKNOWN})
-    say = get_run_logger().warning if done.needs_attention else get_run_logger().info
-    say(done.headline)
-    address = None
-    try:
-        # Not read above where Prefect was out of reach then; without it the history would begin again here.
-        history = history or await read_history(journal)
-        if not done.dry_run:
-            history = history.with_sweep(done, now)
-        address = await write_report(journal, done, _rules(sweep.selector), history)
-    except RecordError as error:
-        unwritten = f"the report could not be written: {error}"
-        done = done.model_copy(update={"trouble": f"{done.trouble}; {unwritten}" if done.trouble else unwritten})
-    emit_sweep(done)
-    for cancellation in cancellations if events_last else []:
-        emit_cancelled(report.kind, cancellation)
-    if address is not None:
-        # Last, so that it is found: the Artifacts tab of the flow run shows it among the records.
-        get_run_logger().info("The report: %s", address)
-    return done
+    return await report_sweep(journal, sweep.selector, done, history, found.targets, events_last=rate > FASTEST_PLAN)
 
 
 async def _finish(sweep: Sweep, policy: StalePolicy) -> list[Cancellation]:
@@ -158,13 +142,15 @@ async def _finish(sweep: Sweep, policy: StalePolicy) -> list[Cancellation]:
     return more
 
 
-async def _cancel(sweep: Sweep, targets: list[Target], *, events: bool) -> list[Cancellation]:
+async def _cancel(
+    sweep: Sweep, targets: list[Target], on_done: Callable[[], None], *, events: bool
+) -> list[Cancellation]:
     sweep.runs_a_record = runs_a_record(len(targets))
     in_hand = asyncio.Semaphore(BATCHES_AT_ONCE)
 
     async def one(batch: Sequence[Target]) -> list[Cancellation]:
         async with in_hand:
-            return await cancel_batch(whole(sweep), whole(batch), events=events)
+            return await cancel_batch(whole(sweep), whole(batch), whole(on_done), events=events)
 
     done = await asyncio.gather(*(one(batch) for batch in batches(targets)))
     return [cancellation for batch in done for cancellation in batch]
@@ -199,19 +185,9 @@ def _all(targets: list[Target], outcome: Outcome, reason: str) -> list[Cancellat
     return [target.cancellation(outcome, reason) for target in targets]
 
 
-def _rules(selector: Selector) -> list[tuple[str, str]]:
-    """Name and value of each rule that differs from its default, for the report; none where runs are named."""
-    fields = StalePolicy.model_fields.items() if not selector.is_named else ()
-    return [
-        (field.title or name, str(getattr(selector.policy, name)))
-        for name, field in fields
-        if getattr(selector.policy, name) != getattr(DEFAULT_POLICY, name)
-    ]
-
-
 def _in_words(selector: Selector) -> str:
     """What selects the runs, for people who find a pending intent."""
-    return "; ".join([selector.describe(), *(f"{name}: {value}" for name, value in _rules(selector))])
+    return "; ".join([selector.describe(), *(f"{name}: {value}" for name, value in rules(selector))])
 
 
 def whole(value: T) -> T:

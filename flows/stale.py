@@ -1,12 +1,13 @@
 """The sweep: cancel what has been in progress too long."""
 
 # No `from __future__ import annotations` here: Prefect pickles a flow that is served from __main__ and loses the names.
-from typing import Annotated, Any
+from typing import Annotated
 
-from prefect import flow, runtime
+from prefect import flow
 from pydantic import Field
 
 from prefect_extend_ai.credentials import ExtendCredentials
+from prefect_extend_ai.flows.naming import sweep_name
 from prefect_extend_ai.flows.runner import run_sweep
 from prefect_extend_ai.runs import KindName, RunKind
 from prefect_extend_ai.sweep import StaleRuns
@@ -20,14 +21,7 @@ from prefect_extend_ai.sweep.staleness import (
 __all__ = ["cancel_stale_runs"]
 
 
-def _flow_run_name() -> str:
-    """What lists of flow runs show: a dry run must not look like a sweep."""
-    told: dict[str, Any] = runtime.flow_run.parameters
-    name = f"stale-{told['kind']}-runs-over-{told['max_processing_minutes']}-min"
-    return f"dry-run-of-{name}" if told["dry_run"] else name
-
-
-@flow(name="cancel-stale-runs", flow_run_name=_flow_run_name)
+@flow(name="cancel-stale-runs", flow_run_name=sweep_name)
 async def cancel_stale_runs(
     credentials: ExtendCredentials,
     max_processing_minutes: Annotated[int, Field(ge=1, le=LONGEST_MINUTES)] = 60,

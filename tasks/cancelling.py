@@ -1,6 +1,6 @@
 """Tasks that cancel: one run for your own flows, and the batches of a sweep."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -55,15 +55,18 @@ async def cancel_run(
 
 
 @task(name="cancel-extend-runs", cache_policy=NO_CACHE)
-async def cancel_batch(sweep: Sweep, targets: Sequence[Target], *, events: bool = True) -> list[Cancellation]:
+async def cancel_batch(
+    sweep: Sweep, targets: Sequence[Target], on_done: Callable[[], None] = lambda: None, *, events: bool = True
+) -> list[Cancellation]:
     """Cancel these runs and record how each ended; what happens to one of them raises nothing.
 
     Args:
         sweep: the sweep that the batch is of.
         targets: the runs.
+        on_done: called for each once it is known how it ended.
         events: whether to emit an event for each run that was cancelled.
     """
-    cancellations = await sweep.cancel_batch(targets)
+    cancellations = await sweep.cancel_batch(targets, on_done)
     if events:
         await tell_cancelled(sweep.journal.scope.kind, cancellations)
     return cancellations

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 import httpx
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from prefect.client.schemas.objects import Artifact
 from prefect.client.schemas.sorting import ArtifactSort
@@ -64,6 +64,15 @@ class ArtifactStore:
         if sends.may_be_double:
             await self._delete_doubles(artifact, mark, sends)
         return artifact
+
+    async def update(self, artifact_id: UUID, data: Any) -> None:
+        """Give an artifact other data, which Prefect copies into an event. Raises RecordError."""
+        async with self._writing:
+            updating = self.client.update_artifact(artifact_id, ArtifactUpdate(data=data))
+            try:
+                await self.asked("it cannot be updated", updating)
+            except ObjectNotFound as error:
+                raise RecordError(f"artifact {artifact_id} is gone") from error
 
     async def _delete_doubles(self, kept: Artifact, mark: str, sends: Sends) -> None:
         """Prefect's client sends a request again whose answer was lost: delete what that created before."""

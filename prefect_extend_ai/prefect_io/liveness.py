@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-__all__ = ["sweep_host", "sweep_is_alive", "sweep_lock"]
+__all__ = ["sign_of_life", "sweep_host", "sweep_is_alive", "sweep_lock"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +60,20 @@ def sweep_is_alive(sweep_id: UUID | None) -> bool:
     except OSError:
         logger.debug("The lock file of sweep %s cannot be looked at", sweep_id, exc_info=True)
     return False
+
+
+def sign_of_life(sweep_id: UUID) -> bool | None:
+    """Whether a sweep that ran on this machine still does; None where nothing here tells, as of another machine's."""
+    try:
+        path = _lock_path(sweep_id)
+        if not path.exists():
+            return None
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return None
 
 
 def _lock_folder() -> Path:

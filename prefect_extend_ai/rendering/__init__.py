@@ -6,6 +6,7 @@ out of a table or a code fence, nor become a link, an image or HTML.
 
 from prefect_extend_ai.rendering.inert import address, escape, fence, link, unmarked, visible
 from prefect_extend_ai.rendering.json_text import pretty_json
+from prefect_extend_ai.rendering.names import name_at_end, name_at_start
 from prefect_extend_ai.rendering.records import part_pages, record_page, record_title, shared_record_page
 from prefect_extend_ai.rendering.reports import report_page, report_table
 
@@ -14,6 +15,8 @@ __all__ = [
     "escape",
     "fence",
     "link",
+    "name_at_end",
+    "name_at_start",
     "part_pages",
     "pretty_json",
     "record_page",

@@ -17,7 +17,7 @@ LEFT, BASE, TALLEST = 44, 104, 64
 """The left edge of the first bar, the line that bars stand on, and the height of the tallest, in pixels."""
 STEP, BAR = 19, 13
 
-CANCELLED, FAILED, ALARM = "#2f7d5b", "#c0392b", "#c0392b"
+CANCELLED, FAILED, ALARM = "#2f7d5b", "#c0392b", "#a93226"
 
 
 def strip_section(sweeps: Sequence[PastSweep]) -> str:
@@ -38,7 +38,7 @@ def strip_section(sweeps: Sequence[PastSweep]) -> str:
 
 
 def _svg(sweeps: Sequence[PastSweep]) -> str:
-    most = max(each.stale for each in sweeps) or 1
+    most = max(max(each.stale, each.cancelled + each.failed) for each in sweeps) or 1
     # One path for each colour: a report is written at each sweep, and thirty bars as elements would be half of it.
     layers = [
         (OTHER, _bars((0, _height(each.stale, most)) for each in sweeps)),

@@ -141,11 +141,18 @@ class Sweep:
         open_ = {run_id: each for run_id, each in self._recovery.pending.items() if run_id not in self._recovery.ended}
         return divide(targets, open_, self._recovery.runs.unread)
 
-    async def cancel_batch(self, targets: Sequence[Target]) -> list[Cancellation]:
-        """Cancel these runs and record how each ended; never raises for what happens to one of them."""
+    async def cancel_batch(
+        self, targets: Sequence[Target], on_done: Callable[[], None] = lambda: None
+    ) -> list[Cancellation]:
+        """Cancel these runs and record how each ended; never raises for what happens to one of them.
+
+        Args:
+            targets: the runs.
+            on_done: called for each once it is known how it ended.
+        """
         done = {target.run_id: ended for target in targets if (ended := self._ended_before(target)) is not None}
         if fresh := [target for target in targets if target.run_id not in done]:
-            done |= {each.run_id: each for each in await self._cancel_fresh(fresh)}
+            done |= {each.run_id: each for each in await self._cancel_fresh(fresh, on_done)}
         return [done[target.run_id] for target in targets]
 
     def _ended_before(self, target: Target) -> Cancellation | None:
@@ -155,7 +162,7 @@ class Sweep:
             return ended
         return target.cancellation(Outcome.SPARED, ENDED_BEFORE).model_copy(update={"record": ended.record})
 
-    async def _cancel_fresh(self, targets: Sequence[Target]) -> list[Cancellation]:
+    async def _cancel_fresh(self, targets: Sequence[Target], on_done: Callable[[], None]) -> list[Cancellation]:
         if (reason := self.stop.reason) is not None:
             return [target.cancellation(Outcome.DEFERRED, reason) for target in targets]
         try:
@@ -167,7 +174,13 @@ class Sweep:
             self.stop.set(reason, error)
             return [target.cancellation(Outcome.DEFERRED, reason) for target in targets]
         shelf = Shelf(self._recorder, intent, self.runs_a_record)
-        results = await asyncio.gather(*(self._one(target, shelf, contested) for target in targets))
+
+        async def one(target: Target) -> Settled:
+            settled = await self._one(target, shelf, contested)
+            on_done()
+            return settled
+
+        results = await asyncio.gather(*(one(target) for target in targets))
         results = await self._record_untouched(intent, shelf, results)
         await shelf.flush()
         still_open = {

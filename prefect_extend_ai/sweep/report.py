@@ -154,6 +154,9 @@ class SweepReport(BaseModel):
         default=None, description="Cancel intents of the same kind that this account cannot read, where there are any."
     )
     trouble: str | None = Field(default=None, description="What stopped the sweep early, where an error did.")
+    skipped: str | None = Field(
+        default=None, description="Why a sweep that came late did nothing, where another had done its work."
+    )
     refusal: str | None = Field(default=None, description="What a guard said, where one refused the sweep.")
 
     def with_cancellations(self, cancellations: Iterable[Cancellation]) -> SweepReport:
@@ -190,6 +193,8 @@ class SweepReport(BaseModel):
     def headline(self) -> str:
         """One sentence for a person: "Cancelled 3 of 4 stale classify runs; 1 finished first"."""
         which = "stale " if self.limit_minutes is not None else ""
+        if self.skipped is not None:
+            return f"Skipped: {self.skipped}"
         if self.refusal is not None:
             return f"Refused, nothing was cancelled: {self.refusal}"
         if not self.selected and self.trouble:

@@ -63,7 +63,7 @@ def test_the_record_has_the_facts_and_the_whole_final_object(ui, stage, version:
 @both
 def test_the_history_of_the_report_is_the_history_of_sweeps(ui, stage, version: str):
     page = ui.open("/artifacts/key/extend-sweep-classify", version=version)
-    flow_runs = stage.flow_runs({"name": {"like_": "stale-classify-runs"}})
+    flow_runs = stage.flow_runs({"name": {"like_": "extend classify: "}})
     for flow_run in flow_runs[:2]:
         path = f"/runs/flow-run/{flow_run['id']}"
         expect(page.locator(f"a[href$='{path}']").first).to_have_text(flow_run["name"])

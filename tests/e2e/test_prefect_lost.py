@@ -10,7 +10,7 @@ import pytest
 
 from prefect_extend_ai import ExtendCredentials
 from prefect_extend_ai.errors import RecordError
-from prefect_extend_ai.flows import cancel_stale_runs, runner
+from prefect_extend_ai.flows import cancel_stale_runs, reporting
 from prefect_extend_ai.sandbox import serve
 
 IMPATIENT = {"PREFECT_CLIENT_MAX_RETRIES": "0", "RECORD_PATIENCE": "2"}
@@ -136,8 +136,8 @@ async def test_a_report_that_cannot_be_written_is_in_the_event_too(prefect_serve
     async def unwritten(*_):
         raise RecordError("Prefect is away")
 
-    monkeypatch.setattr(runner, "write_report", unwritten)
-    monkeypatch.setattr(runner, "emit_sweep", told.append)
+    monkeypatch.setattr(reporting, "write_report", unwritten)
+    monkeypatch.setattr(reporting, "emit_sweep", told.append)
     with serve(stuck(2, troubles=["cancel:*:401@1-", "list:*:401@2-"])) as sandbox:
         credentials = ExtendCredentials(api_key="sk_sandbox", base_url=sandbox.url)
         state = await cancel_stale_runs(credentials, return_state=True)
