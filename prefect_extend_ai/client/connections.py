@@ -54,8 +54,8 @@ class Connections:
         self._is_plain = url.scheme == "http"
         self.traces = transport is None or isinstance(transport, httpx.AsyncHTTPTransport)
         """Whether httpcore's `trace` extension reports when a request leaves. Transports of tests do not have it."""
-        # Shared, because reading the certificates takes 20 ms. Not needed for plain http.
-        self._tls = False if self._is_plain else httpx.create_ssl_context()
+        # Shared, because reading the certificates takes 20 ms. Not needed for plain http, nor by another transport.
+        self._tls = False if self._is_plain or transport is not None else httpx.create_ssl_context()
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._all: list[httpx.AsyncClient] = []
         self._free: list[httpx.AsyncClient] = []

@@ -5,9 +5,12 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from prefect_extend_ai.runs import CANCELLING, PROCESSING, RunKind
 from prefect_extend_ai.sandbox.behaviour import Behaviour
@@ -16,6 +19,7 @@ from prefect_extend_ai.sandbox.faults import Fault, fault_response
 from prefect_extend_ai.sandbox.gateway import Gateway, call_of
 from prefect_extend_ai.sandbox.listing import Query, SortBy
 from prefect_extend_ai.sandbox.objects import to_text
+from prefect_extend_ai.sandbox.record import Record
 from prefect_extend_ai.sandbox.world import World
 
 __all__ = ["create_app"]
@@ -24,32 +28,28 @@ _LARGEST_PAGE = 1000
 _WORKFLOW_STATUSES = {"NEEDS_REVIEW", "CANCELLING"}
 
 
-def create_app(world: World) -> FastAPI:
+def create_app(world: World) -> Starlette:
     """An application that serves a world as Extend's API would. Kinds without a cancel endpoint are not served."""
-    # FastAPI's own pages would be served without a key.
-    app = FastAPI(title="Extend sandbox", openapi_url=None, redirect_slashes=False)
-    for kind in RunKind:
-        app.include_router(_routes(kind, world))
 
-    @app.exception_handler(Fault)
     async def faulty(request: Request, fault: Fault) -> Response:
         return fault_response(fault, world.behaviour, call_of(request).request_id)
 
-    @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> Response:
         code = "NOT_FOUND" if error.status_code == HTTPStatus.NOT_FOUND else "INVALID_REQUEST"
         message = f"{request.method} {request.url.path}: {error.detail}"
         fault = Fault(error.status_code, code, message, dict(error.headers or {}))
         return fault_response(fault, world.behaviour, call_of(request).request_id)
 
-    app.add_middleware(Gateway, world=world)
+    app = Starlette(
+        routes=[route for kind in RunKind for route in _routes(kind, world)],
+        exception_handlers={Fault: faulty, HTTPException: unknown},  # type: ignore[dict-item]  # each gets its own class
+        middleware=[Middleware(Gateway, world=world)],
+    )
+    app.router.redirect_slashes = False
     return app
 
 
-def _routes(kind: RunKind, world: World) -> APIRouter:
-    router = APIRouter(prefix=kind.path)
-
-    @router.get("")
+def _routes(kind: RunKind, world: World) -> list[Route]:
     async def list_runs(request: Request) -> Response:
         asked = request.query_params
         query = _query(kind, call_of(request).workspace, dict(asked), world.behaviour)
@@ -60,7 +60,6 @@ def _routes(kind: RunKind, world: World) -> APIRouter:
             body["nextPageToken"] = page.token
         return _json(to_text(body))
 
-    @router.post("")
     async def create_run(request: Request) -> Response:
         call, body = call_of(request), await request.body()
         with world.lock:
@@ -68,24 +67,32 @@ def _routes(kind: RunKind, world: World) -> APIRouter:
             run = creation(kind, body, others, world.behaviour)
             return _json(world.create(kind, call.workspace, source_id=call.request_id, **run))
 
-    @router.get("/{run_id}")
-    async def get_run(request: Request, run_id: str) -> Response:
-        with world.lock:
-            return _json(world.read(world.find(kind, call_of(request).workspace, run_id)))
+    def found(request: Request) -> Record:
+        return world.find(kind, call_of(request).workspace, request.path_params["run_id"])
 
-    @router.delete("/{run_id}")
-    async def delete_run(request: Request, run_id: str) -> Response:
+    async def get_run(request: Request) -> Response:
         with world.lock:
-            world.remove(world.find(kind, call_of(request).workspace, run_id))
-        return _json(to_text({"id": run_id}))
+            return _json(world.read(found(request)))
 
-    @router.post("/{run_id}/cancel")
-    async def cancel_run(request: Request, run_id: str) -> Response:
+    async def delete_run(request: Request) -> Response:
         with world.lock:
-            text = world.cancel(world.find(kind, call_of(request).workspace, run_id))
+            record = found(request)
+            world.remove(record)
+        return _json(to_text({"id": record.id}))
+
+    async def cancel_run(request: Request) -> Response:
+        with world.lock:
+            text = world.cancel(found(request))
         return _json(text) if text else Response("", world.behaviour.empty_status)
 
-    return router
+    one = f"{kind.path}/{{run_id}}"
+    return [
+        Route(kind.path, list_runs, methods=["GET"]),
+        Route(kind.path, create_run, methods=["POST"]),
+        Route(one, get_run, methods=["GET"]),
+        Route(one, delete_run, methods=["DELETE"]),
+        Route(f"{one}/cancel", cancel_run, methods=["POST"]),
+    ]
 
 
 def _json(text: str) -> Response:
