@@ -50,6 +50,7 @@ class Stopping:
         self.received = True
         self._stop.set("the sweep was stopped (SIGTERM)")
         self._stop.hurry(IN_HAND_SECONDS)
+        # Also wakes the event loop: a signal alone does not end its wait.
         self._say()
 
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=["ReadTimeout", "ConnectTimeout"]))
         for folder in NEEDS & {part.name for part in item.path.parents}:
             item.add_marker(folder)
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Virtual time where the nearest mark says so."""
+    from support.virtual_time import VirtualLoop
+
+    marks = (mark.name for mark in item.iter_markers() if mark.name in ("virtual_time", "real_time"))
+    return {"virtual": VirtualLoop} if next(marks, None) == "virtual_time" else {"real": asyncio.new_event_loop}
 
 
 def _sample(items: list[pytest.Item]) -> None:

@@ -58,7 +58,7 @@ class Reservation:
 
 @dataclass(slots=True)
 class Call:
-    """One call: a request and its retries. Times are in seconds of the transport's clock.
+    """One call: a request and its retries. Times are the event loop's.
 
     Attributes:
         what: method and path.

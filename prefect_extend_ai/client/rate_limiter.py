@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
-from collections.abc import Awaitable, Callable
+
+from prefect_extend_ai.runs import loop_time
 
 __all__ = ["LEAD", "RateLimiter", "TooLate"]
 
@@ -52,22 +52,12 @@ class RateLimiter:
 
     Args:
         per_second: the configured rate, in requests a second.
-        clock: seconds, monotonic.
-        sleep: waits, in seconds.
     """
 
-    def __init__(
-        self,
-        per_second: float,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
+    def __init__(self, per_second: float) -> None:
         self._full = per_second * HEADROOM
         self._per_second = self._full
         self._too_many = self._full
-        self._clock = clock
-        self._sleep = sleep
         self._next = float("-inf")
         self._paused_until = float("-inf")
         self._epoch = 0
@@ -84,14 +74,14 @@ class RateLimiter:
     async def reserve(self, latest: float = math.inf) -> None:
         """Return about a second before a turn. Call `end_reservation` once the turn was acquired or is not needed.
 
-        Raises TooLate where the turn would come after `latest`, in seconds of `clock`.
+        Raises TooLate where the turn would come after `latest`, by the event loop's clock.
         """
         async with self._reserving:
             # Computed again after each sleep, as in `acquire`.
-            while (wait := (turn := self._turn_after(self._reserved)) - LEAD - self._clock()) > 0:
+            while (wait := (turn := self._turn_after(self._reserved)) - LEAD - loop_time()) > 0:
                 if turn > latest:
                     raise TooLate
-                await self._sleep(wait)
+                await asyncio.sleep(wait)
             self._reserved += 1
 
     def end_reservation(self) -> None:
@@ -99,7 +89,7 @@ class RateLimiter:
         self._reserved -= 1
 
     def _turn_after(self, others: int) -> float:
-        return max(self._next, self._clock()) + others / self._per_second
+        return max(self._next, loop_time()) + others / self._per_second
 
     async def acquire(self, latest: float = math.inf) -> int:
         """Wait until the next request may leave.
@@ -107,16 +97,16 @@ class RateLimiter:
         Returns the request's epoch, to be passed to `on_throttled` or `on_success` with the outcome of the request.
         An epoch is the time between two reductions of the rate.
 
-        Raises TooLate, and takes no turn, where it would come after `latest`, in seconds of `clock`.
+        Raises TooLate, and takes no turn, where it would come after `latest`, by the event loop's clock.
         """
         async with self._queue:
             # Computed again after each sleep: a response may have started a pause in the meantime.
-            while (wait := self._next - self._clock()) > 0 and self._next <= latest:
-                await self._sleep(wait)
-            if max(self._next, self._clock()) > latest:
+            while (wait := self._next - loop_time()) > 0 and self._next <= latest:  # noqa: ASYNC110  # to a known time
+                await asyncio.sleep(wait)
+            if max(self._next, loop_time()) > latest:
                 raise TooLate
             interval = 1 / self._per_second
-            self._next = max(self._next, self._clock() - min(LATENESS, interval / 2)) + interval
+            self._next = max(self._next, loop_time() - min(LATENESS, interval / 2)) + interval
             return self._epoch
 
     def release(self) -> None:
@@ -139,7 +129,7 @@ class RateLimiter:
         if is_current and retry_after is None:
             self._pause = min(self._pause * 2, LONGEST_PAUSE)
         if is_current or retry_after is not None:
-            self._paused_until = max(self._paused_until, self._clock() + pause)
+            self._paused_until = max(self._paused_until, loop_time() + pause)
             self._next = max(self._next, self._paused_until)
 
     def on_success(self, epoch: int) -> None:

@@ -25,7 +25,7 @@ from prefect_extend_ai.errors import (
     ExtendTransportError,
     ExtendUnexpectedResponseError,
 )
-from prefect_extend_ai.runs import FRESH, Moment
+from prefect_extend_ai.runs import FRESH, Moment, loop_time
 
 __all__ = ["Transport"]
 
@@ -61,11 +61,10 @@ class Transport:
         connect_timeout: in seconds.
         read_timeout: seconds without a byte.
         deadline: seconds for a whole call, with its retries and waits.
-        clock: seconds, monotonic.
-        sleep: waits, in seconds; for the rate limiters.
         permit: awaited before each request, for a rate limit shared with other workers. An exception from it ends the
             call, and nothing was sent.
-        now: the current time; by default from `clock` and the local clock.
+        wall_clock: seconds since 1970. All waits go by the event loop's clock, which stops while a machine sleeps; this
+            one shows that it slept. A parameter, because a test in virtual time needs both to tell one story.
     """
 
     def __init__(
@@ -80,10 +79,8 @@ class Transport:
         connect_timeout: float = 10,
         read_timeout: float = 30,
         deadline: float = 120,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         permit: Callable[[], Awaitable[None]] | None = None,
-        now: Callable[[], Moment] | None = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         headers = {
             "accept": "application/json",
@@ -95,13 +92,11 @@ class Transport:
         if workspace_id is not None:
             headers["x-extend-workspace-id"] = workspace_id
         self._deadline = deadline
-        self._clock = clock
         self._permit = permit
-        self.now = now or (lambda: Moment(clock(), time.time()))
-        """The current time, by the clocks that the age of a response is measured with."""
-        self._reads = RateLimiter(requests_per_second, clock=clock, sleep=sleep)
-        self._writes = RateLimiter(requests_per_second, clock=clock, sleep=sleep)
-        self._creates = RateLimiter(requests_per_second, clock=clock, sleep=sleep)
+        self._wall_clock = wall_clock
+        self._reads = RateLimiter(requests_per_second)
+        self._writes = RateLimiter(requests_per_second)
+        self._creates = RateLimiter(requests_per_second)
         self._wire = Wire(
             base_url,
             api_key,
@@ -115,6 +110,10 @@ class Transport:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._wire.aclose()
+
+    def now(self) -> Moment:
+        """The current time, by the clocks that the age of a response is measured with."""
+        return Moment(loop_time(), self._wall_clock())
 
     async def get(self, path: str, params: Params | None = None, *, connect: Connect | None = None) -> ApiResponse:
         """Send a GET, over a reserved connection where one is given.
@@ -184,7 +183,7 @@ class Transport:
 
     def _call(self, what: str, connect: Connect | None = None, seconds: float | None = None) -> Call:
         seconds = self._deadline if seconds is None else seconds
-        return Call(what, connect or self._wire.connect, self._clock(), seconds)
+        return Call(what, connect or self._wire.connect, loop_time(), seconds)
 
     async def _in_time(self, call: Call, doing: Awaitable[T]) -> T:
         try:
@@ -226,26 +225,16 @@ class Transport:
                     return True
             return False
 
-        async for attempt in stamina.retry_context(
-            on=retry, attempts=ATTEMPTS, timeout=None, wait_initial=0.5, wait_max=5, wait_jitter=1
-        ):
-            with attempt:
-                return await self._once(call, self._creates, "POST", path)
-        raise AssertionError("the last attempt returns or raises")  # pragma: no cover
+        return await _with_retries(retry, lambda: self._once(call, self._creates, "POST", path))
 
     async def _read(self, call: Call, path: str, params: Params | None) -> ApiResponse:
         def retry(error: Exception) -> bool | float:
-            late = self._clock() + (call.asked_to_wait or 0) >= call.ends
+            late = loop_time() + (call.asked_to_wait or 0) >= call.ends
             if late or not isinstance(error, ExtendServerError | ExtendTransportError):
                 return False
             return True if call.asked_to_wait is None else call.asked_to_wait
 
-        async for attempt in stamina.retry_context(
-            on=retry, attempts=ATTEMPTS, timeout=None, wait_initial=0.5, wait_max=5, wait_jitter=1
-        ):
-            with attempt:
-                return await self._once(call, self._reads, "GET", path, params)
-        raise AssertionError("the last attempt returns or raises")  # pragma: no cover
+        return await _with_retries(retry, lambda: self._once(call, self._reads, "GET", path, params))
 
     async def _once(
         self, call: Call, limiter: RateLimiter, method: str, path: str, params: Params | None = None
@@ -272,7 +261,7 @@ class Transport:
             if not isinstance(error, ExtendRateLimitError) or call.reservation is not None:
                 raise error
             call.limited = error
-            if self._clock() + (response.retry_after or 0) >= call.ends:
+            if loop_time() + (response.retry_after or 0) >= call.ends:
                 raise self._too_late(call)
 
     async def _turn(self, call: Call, limiter: RateLimiter) -> int:
@@ -286,12 +275,12 @@ class Transport:
         elif self._permit is not None:
             call.doing = "waiting for the shared rate limit"
             await self._permit()
-        if self._clock() >= call.ends:
+        if loop_time() >= call.ends:
             raise self._too_late(call)
         return epoch
 
     def _too_late(self, call: Call) -> ExtendError:
-        waited = f"gave up after {self._clock() - call.started:.0f} s"
+        waited = f"gave up after {loop_time() - call.started:.0f} s"
         if call.limited is None:
             kind = ExtendTransportError if call.doing == AWAY else ExtendNotSentError
             return kind(f"{call.what}: {waited}, {call.doing}")
@@ -303,3 +292,14 @@ class Transport:
             request_id=call.limited.request_id,
             retryable=call.limited.retryable,
         )
+
+
+async def _with_retries(
+    on: Callable[[Exception], bool | float], send: Callable[[], Awaitable[ApiResponse]]
+) -> ApiResponse:
+    async for attempt in stamina.retry_context(
+        on=on, attempts=ATTEMPTS, timeout=None, wait_initial=0.5, wait_max=5, wait_jitter=1
+    ):
+        with attempt:
+            return await send()
+    raise AssertionError("the last attempt returns or raises")  # pragma: no cover

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-__all__ = ["FRESH", "Moment"]
+__all__ = ["FRESH", "Moment", "loop_time"]
 
 FRESH = 9.5
 """Seconds that a check is valid: from the moment its request left to the moment the bytes of the cancel leave.
 Ten are promised; half a second is for the way to the server."""
+
+
+def loop_time() -> float:
+    """Seconds by the clock that every wait goes by: the event loop's, which is monotonic."""
+    return asyncio.get_running_loop().time()
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +26,12 @@ class Moment:
     process is stopped.
 
     Attributes:
-        monotonic: seconds, monotonic.
+        monotonic: seconds, by the event loop's clock.
         wall: seconds since 1970, by the local clock.
     """
 
     monotonic: float
     wall: float
-
-    @classmethod
-    def now(cls) -> Moment:
-        """The current time."""
-        return cls(time.monotonic(), time.time())
 
     @classmethod
     def at(cls, time: datetime, monotonic: float = 0.0) -> Moment:

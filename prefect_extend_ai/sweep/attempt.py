@@ -17,12 +17,12 @@ from prefect_extend_ai.errors import (
     ExtendRateLimitError,
     ExtendTransportError,
 )
-from prefect_extend_ai.runs import FRESH, Run, RunKind
+from prefect_extend_ai.runs import FRESH, Run, RunKind, loop_time
 from prefect_extend_ai.sweep.decision import REFUSAL_READS, Answered, Step, Tried, answered, next_step, went_on
 from prefect_extend_ai.sweep.reasons import reason
 from prefect_extend_ai.sweep.report import Cancellation, Outcome
 from prefect_extend_ai.sweep.scan import Target
-from prefect_extend_ai.sweep.stop import GivenUp, Stop, unless
+from prefect_extend_ai.sweep.stop import GivenUp, Stop, run_until
 from prefect_extend_ai.sweep.witness import ACCOUNT_ERRORS, AccountWitness, ListingWitness
 
 __all__ = ["LAST_READ_SECONDS", "OLD_CHECKS", "TURN_SECONDS", "Attempt", "Settled"]
@@ -71,7 +71,6 @@ class Attempt:
         stop: Stop,
         account: AccountWitness,
         listing: ListingWitness | None,
-        clock: Callable[[], float],
     ) -> None:
         self.client = client
         self.kind = kind
@@ -80,8 +79,7 @@ class Attempt:
         self.stop = stop
         self.account = account
         self.listing = listing
-        self.clock = clock
-        self.give_up_at = clock() + TURN_SECONDS
+        self.give_up_at = loop_time() + TURN_SECONDS
         self.deadline = math.inf
         self.away = False
         self.tried = Tried()
@@ -95,14 +93,14 @@ class Attempt:
 
     async def once(self) -> Outcome | Step:
         """Check the run, and cancel it where that may and has to be; only read it where no cancel may go out."""
-        late = self.clock() >= min(self.deadline, self.stop.deadline)
+        late = loop_time() >= min(self.deadline, self.stop.deadline)
         if self.tried.posts and (late or self.stop.reason is not None or not self.tried.may_send):
             return await self._confirm(late=late)
         if self.stop.reason is not None:
             return self._deferred(self.stop.reason)
         self.away = False
         try:
-            return await unless(self._has_to_end, self._check_and_cancel())
+            return await run_until(self.stop, self._check_and_cancel(), self._ends)
         except GivenUp:
             if self.away:
                 return self._lost(ExtendTransportError("the sweep was stopped before the answer came"))
@@ -112,7 +110,7 @@ class Attempt:
         until = self.deadline if self.tried.posts else self.give_up_at
         try:
             async with self.client.reserve_cancel(
-                self.target.run_id, self.kind, within=until - self.clock()
+                self.target.run_id, self.kind, within=until - loop_time()
             ) as reserved:
                 step = await self._read(reserved.check)
                 if step is Step.CANCEL and self.listing is not None:
@@ -125,10 +123,12 @@ class Attempt:
             return await self._unread(error)
 
     async def _confirm(self, *, late: bool) -> Outcome | Step:
+        now = loop_time()
         try:
-            step = await unless(
-                lambda: self.clock() >= min(self.deadline, self.stop.deadline) + LAST_READ_SECONDS,
+            step = await run_until(
+                self.stop,
                 self._read(lambda: self.client.get_run(self.target.run_id, self.kind), late=late),
+                lambda: max(min(self.deadline, self.stop.deadline), now) + LAST_READ_SECONDS,
             )
         except GivenUp:
             self.tried.note(ExtendTransportError("no read came in time"))
@@ -223,7 +223,7 @@ class Attempt:
             self.tried.answers.append(str(error.status))
         if self.tried.posts:
             return Step.WAIT
-        if self.stop.reason is not None or self.clock() >= self.give_up_at:
+        if self.stop.reason is not None or loop_time() >= self.give_up_at:
             return self._deferred(self.stop.reason)
         if isinstance(error, ExtendRateLimitError):
             return Step.AGAIN
@@ -267,10 +267,11 @@ class Attempt:
             return None
         return answer.read_at - timedelta(seconds=answer.asked_at.age(self.client.now()))
 
-    def _has_to_end(self) -> bool:
+    def _ends(self) -> float:
+        """When to give up this try: a cancel that has left is waited for, whatever stops the sweep."""
         if self.away:
-            return self.clock() >= self.stop.deadline
-        return self.stop.reason is not None or self.clock() >= self.deadline
+            return self.stop.deadline
+        return self.deadline if self.stop.reason is None else -math.inf
 
     def _too_old(self, why: str) -> Outcome | Step:
         """What follows where a check was too old for its cancel."""

@@ -7,12 +7,11 @@ that said that it should, over the same connection, and what came of it is told 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 from prefect_extend_ai.client import ExtendClient
-from prefect_extend_ai.runs import Run, RunKind
+from prefect_extend_ai.runs import Run, RunKind, loop_time
 from prefect_extend_ai.sweep.attempt import Attempt, Settled
 from prefect_extend_ai.sweep.decision import Step
 from prefect_extend_ai.sweep.report import Outcome
@@ -37,8 +36,6 @@ async def cancel_one(
     confirm_seconds: float,
     account: AccountWitness | None = None,
     listing: ListingWitness | None = None,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Settled:
     """Check one run, cancel it if it still has to be, and wait until that is confirmed.
 
@@ -55,23 +52,21 @@ async def cancel_one(
         account: tells an error of this run from one of the whole account; shared by all runs of a sweep.
         listing: vouches for the times of a run whose single read tells none; shared by all runs of a sweep. None for
             kinds that tell them, and for runs that somebody named, whatever their age.
-        clock: seconds, monotonic.
-        sleep: waits so many seconds.
     """
     account = account or AccountWitness(client, kind, stop)
-    attempt = Attempt(client, kind, target, spare=spare, stop=stop, account=account, listing=listing, clock=clock)
+    attempt = Attempt(client, kind, target, spare=spare, stop=stop, account=account, listing=listing)
     step: Outcome | Step = Step.AGAIN
     pause = FIRST_PAUSE
     async with slot:
         while not isinstance(step, Outcome) and not attempt.tried.posts:
             if step is Step.WAIT:
-                await sleep(pause)
+                await asyncio.sleep(pause)
                 pause *= 2
             step = await attempt.once()
-    attempt.deadline, pause = clock() + confirm_seconds, FIRST_PAUSE
+    attempt.deadline, pause = loop_time() + confirm_seconds, FIRST_PAUSE
     while not isinstance(step, Outcome):
         if step is Step.WAIT:
-            await sleep(max(min(pause, min(attempt.deadline, stop.deadline) - clock()), 0))
+            await asyncio.sleep(max(min(pause, min(attempt.deadline, stop.deadline) - loop_time()), 0))
             pause = min(pause * 2, LONGEST_PAUSE)
         step = await attempt.once()
     return attempt.settled(step)

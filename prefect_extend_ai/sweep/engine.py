@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import RecordError
@@ -51,7 +49,6 @@ class Sweep:
         runs_a_record: how many runs share a record.
         concurrency: how many runs are between their check and their cancel at once.
         confirm_seconds: how long to wait for an accepted cancel to take.
-        clock, sleep, now: the clocks, for tests.
     """
 
     client: ExtendClient
@@ -62,9 +59,6 @@ class Sweep:
     runs_a_record: int = 1
     concurrency: int = 8
     confirm_seconds: float = 60
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
     _slots: asyncio.Semaphore = field(init=False)
     _account: AccountWitness = field(init=False)
     _listing: ListingWitness | None = field(init=False)
@@ -84,7 +78,6 @@ class Sweep:
             self._slot,
             self._account,
             raises_alarms=self.raises_alarms,
-            now=self.now,
         )
         self._recovery = Recovery(runs, self._recorder)
 
@@ -122,7 +115,7 @@ class Sweep:
         """Runs that earlier sweeps left open and that have not ended by now, oldest first."""
         found = self._recovery.pending | self._asked
         open_ = [each for run_id, each in found.items() if each is not None and run_id not in self._recovery.ended]
-        return worth_reporting(open_, self.now())
+        return worth_reporting(open_, self.client.now().time)
 
     @property
     def open_elsewhere(self) -> OpenElsewhere | None:
@@ -223,8 +216,6 @@ class Sweep:
                 confirm_seconds=self.confirm_seconds,
                 account=self._account,
                 listing=self._listing,
-                clock=self.clock,
-                sleep=self.sleep,
             )
         except Exception as error:
             # One bad run never stops the sweep; a cancel of it may have been sent, so its intent stays open.
@@ -283,4 +274,4 @@ class Sweep:
         if self._is_of_the_account(result):
             return before
         reported = before if before is not None and before.outcome is not None else None
-        return after_attempt(cancellation, result.attempts, reported, self.now())
+        return after_attempt(cancellation, result.attempts, reported, self.client.now().time)

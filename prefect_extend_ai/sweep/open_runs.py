@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import ExtendError, ExtendNotFoundError, ExtendPermissionError, ExtendServerError
@@ -16,7 +16,7 @@ from prefect_extend_ai.sweep.journal import CancelIntent, Journal
 from prefect_extend_ai.sweep.pending import at_sweep
 from prefect_extend_ai.sweep.recovered import how_it_ended, known_of
 from prefect_extend_ai.sweep.report import Outcome, PendingCancel
-from prefect_extend_ai.sweep.stop import GivenUp, Stop, unless
+from prefect_extend_ai.sweep.stop import GivenUp, Stop, run_until
 from prefect_extend_ai.sweep.witness import AccountWitness
 
 __all__ = ["OpenRuns"]
@@ -45,7 +45,6 @@ class OpenRuns:
         slot: held while a run is read.
         account: tells an error of one run from one of the whole account.
         raises_alarms: whether this sweep alarms a person about what has been pending for long.
-        now: gives the time, for how long something has been pending.
         unread: open runs that this sweep could not read, or has not read yet.
     """
 
@@ -55,8 +54,11 @@ class OpenRuns:
     slot: Callable[[], AbstractAsyncContextManager[object]]
     account: AccountWitness
     raises_alarms: bool = True
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
     unread: set[str] = field(default_factory=set)
+
+    def now(self) -> datetime:
+        """The time, for how long something has been pending."""
+        return self.client.now().time
 
     async def are_ours(self, run_ids: Sequence[str]) -> bool:
         """Whether this account can read an intent that was logged under another address or workspace."""
@@ -100,7 +102,7 @@ class OpenRuns:
             if self.stop.reason is not None:
                 raise GivenUp
             reading = self.client.get_run(run_id, self.journal.scope.kind)
-            return await unless(lambda: self.stop.reason is not None, reading)
+            return await run_until(self.stop, reading)
 
     def raise_account_error(self) -> None:
         """Raise the error that concerns the whole account, where one has stopped the sweep."""

@@ -12,7 +12,7 @@ from prefect_extend_ai.runs import CANCELLING, FAILED, Run, RunKind
 from prefect_extend_ai.sweep.ordering import Order, SortBy
 from prefect_extend_ai.sweep.policy import StalePolicy
 from prefect_extend_ai.sweep.staleness import shortest_limit
-from prefect_extend_ai.sweep.stop import GivenUp, Stop, unless
+from prefect_extend_ai.sweep.stop import GivenUp, Stop, run_until
 
 __all__ = ["MOST_PAGES", "PAGES_UNSORTED", "count_latest", "next_page", "pages_in_progress"]
 
@@ -37,7 +37,7 @@ async def next_page(pages: AsyncIterator[T], stop: Stop | None) -> T | None:
     if stop is None:
         return await read()
     try:
-        return await unless(lambda: stop.reason is not None, read()) if stop.reason is None else None
+        return await run_until(stop, read()) if stop.reason is None else None
     except GivenUp:
         return None
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from prefect_extend_ai.errors import RecordError, RecordRefusedError
+from prefect_extend_ai.runs import loop_time
 from prefect_extend_ai.sweep.cancelling import FIRST_PAUSE, LONGEST_PAUSE, Settled
 from prefect_extend_ai.sweep.journal import CancelIntent, Journal
 from prefect_extend_ai.sweep.report import PendingCancel
@@ -138,13 +139,13 @@ class Recorder:
 
     def _seconds(self) -> float:
         """How long the next write may take."""
-        now = asyncio.get_running_loop().time()
+        now = loop_time()
         return min(self._deadline - now if self._deadline is not None else self._patience, self._patience)
 
     def _cannot_record(self, error: RecordError | TimeoutError) -> None:
         """Stop cancelling, and give the records of all runs in hand the same time."""
         if self._deadline is None:
-            self._deadline = asyncio.get_running_loop().time() + RECORD_PATIENCE
+            self._deadline = loop_time() + RECORD_PATIENCE
         if isinstance(error, TimeoutError):
             error = RecordError("Prefect's API did not answer a write in time: look whether it is up")
         self.stop.set(f"no further cancel was sent, because records cannot be written: {error}", error)

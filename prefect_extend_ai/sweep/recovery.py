@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from prefect_extend_ai.runs import loop_time
 from prefect_extend_ai.sweep.cancelling import Settled
 from prefect_extend_ai.sweep.journal import CancelIntent, Journal
 from prefect_extend_ai.sweep.open_runs import OpenRuns
@@ -117,11 +118,10 @@ class Recovery:
 
         Raises what `begin` raises.
         """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
+        deadline = loop_time() + seconds
         found: list[Cancellation] = []
         for intent in sorted(self._later, key=lambda each: each.looked_at or each.opened_at):
-            if loop.time() >= deadline or self.runs.stop.reason is not None:
+            if loop_time() >= deadline or self.runs.stop.reason is not None:
                 break
             self.runs.unread.difference_update(intent.run_ids)
             found += await self._recover(intent, tell_when=True)

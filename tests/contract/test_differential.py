@@ -33,9 +33,11 @@ from prefect_extend_ai.errors import (
     ExtendUnexpectedResponseError,
 )
 from prefect_extend_ai.runs import RunKind
+from prefect_extend_ai.sandbox.app import create_app
 from prefect_extend_ai.sweep.cancelling import cancel_one
 from prefect_extend_ai.sweep.scan import Target
 from prefect_extend_ai.sweep.stop import Stop
+from support.virtual_time import VirtualLoop
 
 CLASSIFY = RunKind.CLASSIFY
 STATUSES = ["PENDING", "PROCESSING", "PROCESSED", "FAILED", "CANCELLED"]
@@ -277,46 +279,43 @@ async def test_a_cancel_that_is_under_way_is_waited_for(sdk, ours, world):
 
 
 @pytest.mark.parametrize("case", [("0", (0.9, 1.1), 0.0), ("0.4", (0.9, 1.1), 0.4), ("7", (7, 7), 7.0)])
-async def test_retry_after_is_kept_to_the_letter(sdk, served, world, impatient, case):
+async def test_retry_after_is_kept_to_the_letter(sdk, world, impatient, case):
     header, theirs, mine = case
     run_id, other = world.add(), world.add()
     sdk.options = {"max_retries": 1}
     world.troubles.add(f"get:{run_id}:429={header}", f"get:{other}:429={header}")
     await sdk(CLASSIFY, "retrieve", other)
     assert theirs[0] <= impatient[0] <= theirs[1]
-    slept = []
-
-    async def sleep(seconds):
-        slept.append(seconds)
-
-    async with slow(served, lambda: sum(slept), sleep) as client:
-        await client.get_run(run_id)
-    assert sum(slept) == pytest.approx(mine, abs=0.05)
+    assert await asyncio.to_thread(waited, world, run_id) == pytest.approx(mine, abs=0.05)
 
 
-async def test_a_wait_beyond_the_deadline_is_said_instead_of_cut(sdk, served, world, impatient):
+async def test_a_wait_beyond_the_deadline_is_said_instead_of_cut(sdk, ours, world, impatient):
     run_id, other = world.add(), world.add()
     sdk.options = {"max_retries": 1}
     world.troubles.add(f"get:{run_id}:429=600", f"get:{other}:429=600")
     await sdk(CLASSIFY, "retrieve", other)
     assert impatient == [60]
-    async with slow(served, lambda: 0.0, asyncio.sleep) as client:
-        with pytest.raises(ExtendRateLimitError, match="asks to wait 600 s"):
-            await client.get_run(run_id)
+    with pytest.raises(ExtendRateLimitError, match="asks to wait 600 s"):
+        await ours.get_run(run_id)
 
 
-def slow(served, clock, sleep):
-    """A client of ours whose waits are the test's."""
-    return ExtendClient(
-        Transport(
-            served.url,
-            SecretStr("sk_sandbox"),
-            api_version="2026-02-09",
-            requests_per_second=1000,
-            clock=clock,
-            sleep=sleep,
-        )
+def waited(world, run_id):
+    """How long our client waits until it has read a run, in seconds of virtual time."""
+    transport = Transport(
+        "https://extend.invalid",
+        SecretStr("sk_sandbox"),
+        api_version="2026-02-09",
+        requests_per_second=1000,
+        http_transport=httpx.ASGITransport(create_app(world)),
     )
+
+    async def read():
+        async with ExtendClient(transport) as client:
+            await client.get_run(run_id)
+        return asyncio.get_running_loop().time()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(read())
 
 
 @pytest.mark.parametrize(("body", "theirs"), [("html", ApiError), ("empty", ApiError), ("list", TypeError)])

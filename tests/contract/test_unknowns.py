@@ -24,14 +24,13 @@ from pydantic import SecretStr
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.client.transport import Transport
 from prefect_extend_ai.errors import ExtendAuthError, ExtendPermissionError, ExtendRefusedError
-from prefect_extend_ai.runs import Moment, RunKind
+from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sandbox import API_KEY, WORKSPACE, Behaviour, CancelMode, World, create_app
 from prefect_extend_ai.sweep import StaleRuns, Sweep, batches
 from prefect_extend_ai.sweep.journal import Scope
 from prefect_extend_ai.sweep.report import Outcome, SweepReport
 from prefect_extend_ai.sweep.scan import guarded_survey
 from prefect_extend_ai.sweep.staleness import StalePolicy
-from prefect_extend_ai.sweep.stop import Stop
 from support.journals import MemoryJournal, Prefect
 from support.processes import Process
 
@@ -141,8 +140,7 @@ class Stage:
             api_version="2026-02-09",
             requests_per_second=50,
             http_transport=self.wire,
-            clock=self.loop.time,
-            now=lambda: Moment.at(self.world.now(), self.loop.time()),
+            wall_clock=lambda: self.world.now().timestamp(),
             **options,
         )
         return ExtendClient(transport)
@@ -154,9 +152,6 @@ class Stage:
                 client,
                 self.journal,
                 StaleRuns(self.kind, 60, self.policy),
-                Stop(self.loop.time),
-                clock=self.loop.time,
-                now=self.now,
             )
             settled = await sweep.recover()
             survey = await guarded_survey(client, self.kind, 60, self.policy)

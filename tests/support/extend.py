@@ -135,7 +135,7 @@ class Extend:
         return at(self.time())
 
     def moment(self):
-        return Moment(self.loop.time(), self.time())
+        return Moment.at(self.now(), self.loop.time())
 
     def find(self, run_id):
         """A run as it is now; None where Extend has none of this id."""

@@ -30,7 +30,3 @@ class Process:
         await asyncio.sleep(self.latencies.choice([0, 0.01, 0.3]))
         if self.dead:
             raise Killed(self.name)
-
-    async def sleep(self, seconds):
-        await asyncio.sleep(seconds)
-        await self.step()

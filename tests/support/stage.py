@@ -13,7 +13,6 @@ from prefect_extend_ai.sweep import NamedRuns, StaleRuns, Sweep
 from prefect_extend_ai.sweep.journal import CancelIntent
 from prefect_extend_ai.sweep.report import SweepReport
 from prefect_extend_ai.sweep.scan import Target
-from prefect_extend_ai.sweep.stop import Stop
 from support.extend import Client, Extend
 from support.journals import MemoryJournal, Prefect
 from support.processes import Process
@@ -65,10 +64,6 @@ class Stage:
             self.client,
             self.journal,
             InProgress(RunKind.CLASSIFY, ["clr_1"]) if named else StaleInProgress(RunKind.CLASSIFY, 60),
-            Stop(self.loop.time),
-            clock=self.loop.time,
-            sleep=process.sleep,
-            now=self.extend.now,
             **self.options | options,
         )
         return self.sweep

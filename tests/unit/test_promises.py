@@ -103,7 +103,7 @@ class Schedule:
         process = Process(f"sweep-{self.names}", drawn.die_at, random.Random(drawn.seed))
         journal = MemoryJournal(self.prefect, process, drawn.fails, drawn.down_from, self.extend.now)
         client = Client(self.extend, process)
-        stop = Stop(self.loop.time)
+        stop = Stop()
         stop.after(30 * 60, "out of time")
         if drawn.stop_after is not None:
             self.loop.call_later(drawn.stop_after, lambda: (stop.set("SIGTERM"), stop.hurry(10)))
@@ -114,9 +114,6 @@ class Schedule:
             stop,
             runs_a_record=50 if drawn.shared else 1,
             confirm_seconds=CONFIRM_SECONDS,
-            clock=self.loop.time,
-            sleep=process.sleep,
-            now=self.extend.now,
         )
         started = self.loop.time()
         asked_before = {run_id for run_id, names in self.extend.cancelled_by.items() if names}

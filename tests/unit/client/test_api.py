@@ -22,7 +22,7 @@ from prefect_extend_ai.errors import (
     ExtendNotFoundError,
     ExtendUnexpectedResponseError,
 )
-from prefect_extend_ai.runs import Moment, RunKind, check_run_id
+from prefect_extend_ai.runs import RunKind, check_run_id
 
 KEY = "sk_do-not-show-4711"
 HEADERS = {"date": "Mon, 23 Nov 2026 12:00:00 GMT", "x-extend-request-id": "req_1"}
@@ -49,7 +49,7 @@ class Api:
                 api_version="2026-02-09",
                 requests_per_second=10**6,
                 http_transport=httpx.MockTransport(self),
-                now=lambda: Moment.at(NOON),
+                wall_clock=NOON.timestamp,
             )
         )
 

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.client.transport import Transport
-from prefect_extend_ai.runs import FRESH, Moment, RunKind
+from prefect_extend_ai.runs import FRESH, RunKind
 from prefect_extend_ai.sweep.cancelling import cancel_one
 from prefect_extend_ai.sweep.report import Outcome
 from prefect_extend_ai.sweep.scan import Target
@@ -71,8 +71,7 @@ class Limited:
             api_version="2026-02-09",
             requests_per_second=options.pop("requests_per_second", self.rate),
             http_transport=httpx.MockTransport(self.http),
-            clock=self.loop.time,
-            now=lambda: Moment(self.loop.time(), self.loop.time()),
+            wall_clock=self.loop.time,
             **options,
         )
         return ExtendClient(transport)
@@ -89,10 +88,9 @@ async def sweep(api, runs, *, in_hand, skip=lambda _: None, **options):
                     RunKind.CLASSIFY,
                     Target(f"clr_{number}"),
                     spare=lambda run, _: skip(run),
-                    stop=Stop(api.loop.time),
+                    stop=Stop(),
                     slot=slots,
                     confirm_seconds=60,
-                    clock=api.loop.time,
                 )
                 for number in range(runs)
             )

@@ -9,6 +9,7 @@ import time as real_time
 import traceback
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import httpx
 import pytest
@@ -29,31 +30,16 @@ from prefect_extend_ai.errors import (
     ExtendUnexpectedResponseError,
     SharedLimitError,
 )
-from prefect_extend_ai.runs import Moment
+
+pytestmark = pytest.mark.virtual_time
 
 KEY = "sk_do-not-show-4711"
-
-others_turn = asyncio.sleep  # whatever a test makes of asyncio's own
 
 
 @pytest.fixture(autouse=True)
 def no_back_off():
     with stamina.set_testing(True, attempts=100, cap=True):
         yield
-
-
-class Time:
-    """A clock that only sleeping moves."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def clock(self):
-        return self.now
-
-    async def sleep(self, seconds):
-        self.now += seconds
-        await others_turn(0)
 
 
 class Api:
@@ -63,11 +49,14 @@ class Api:
         self.responses = list(responses)
         self.requests = []
         self.times = []
-        self.time = Time()
+
+    @property
+    def now(self):
+        return asyncio.get_running_loop().time()
 
     def __call__(self, request):
         self.requests.append(request)
-        self.times.append(self.time.now)
+        self.times.append(self.now)
         response = self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
         if isinstance(response, Exception):
             raise response
@@ -78,12 +67,11 @@ class Api:
         return httpx.Response(status, headers=headers, **body)
 
     def transport(self, **options):
-        given = {"api_version": "2026-02-09", "requests_per_second": 10, "clock": self.time.clock}
+        given = {"api_version": "2026-02-09", "requests_per_second": 10}
         given["http_transport"] = httpx.MockTransport(self)
         return Transport(
             "https://api.example/prefix",
             SecretStr(KEY),
-            sleep=self.time.sleep,
             **(given | options),
         )
 
@@ -102,11 +90,9 @@ async def test_a_response_is_kept_to_the_letter_with_its_date():
 
 @pytest.mark.parametrize("ours", [DATE - timedelta(hours=2), DATE, DATE + timedelta(hours=2)])
 async def test_a_response_was_read_at_the_earlier_of_both_clocks(ours):
-    response = await Api(FINE).transport(now=lambda: Moment.at(ours)).get("/classify_runs/clr_1")
+    response = await Api(FINE).transport(wall_clock=ours.timestamp).get("/classify_runs/clr_1")
     assert (response.date, response.received_at, response.read_at) == (DATE, ours, min(DATE, ours))
-    undated = (
-        await Api((200, {"date": "soon"}, b"{}")).transport(now=lambda: Moment.at(ours)).get("/classify_runs/clr_1")
-    )
+    undated = await Api((200, {"date": "soon"}, b"{}")).transport(wall_clock=ours.timestamp).get("/classify_runs/clr_1")
     assert (undated.date, undated.received_at, undated.read_at) == (None, ours, None)
 
 
@@ -120,9 +106,8 @@ async def test_a_body_that_trickles_makes_no_run_older():
                 yield part
 
     headers = {"date": "Mon, 23 Nov 2026 14:00:00 GMT"}
-    response = (
-        await Api((200, headers, Trickle())).transport(now=lambda: Moment.at(here[0])).get("/classify_runs/clr_1")
-    )
+    transport = Api((200, headers, Trickle())).transport(wall_clock=lambda: here[0].timestamp())  # noqa: PLW0108
+    response = await transport.get("/classify_runs/clr_1")
     assert (response.text, response.read_at) == ("{}", DATE)
 
 
@@ -226,7 +211,7 @@ async def test_a_429_longer_than_the_deadline_ends_the_call_at_once():
     api = Api((429, {"retry-after": "3600"}, b""))
     with pytest.raises(ExtendRateLimitError, match="asks to wait 3600 s"):
         await api.transport().get("/p")
-    assert api.time.now == 0
+    assert api.now == 0
 
 
 @pytest.mark.parametrize("response", [(429, {"retry-after": "5"}, b""), (503, {"retry-after": "5"}, b"")])
@@ -254,10 +239,10 @@ async def test_reads_and_writes_have_a_rate_each():
     transport = api.transport(requests_per_second=2)
     for _ in range(4):
         await transport.get("/p")
-    read = api.time.now
+    read = api.now
     await transport.post("/p")
     assert read >= 1.25
-    assert api.time.now == read
+    assert api.now == read
 
 
 @pytest.mark.parametrize(
@@ -269,35 +254,24 @@ async def test_reads_and_writes_have_a_rate_each():
         ({"retry-after": "Mon, 23 Nov 2026 12:00:09 GMT", "date": "Mon, 23 Nov 2026 12:00:00 GMT"}, [9, 9]),
     ],
 )
-async def test_a_read_is_repeated_after_as_long_as_the_api_asks(headers, waits, monkeypatch):
-    slept = await _back_offs(Api((500, headers, b""), (500, headers, b""), FINE), monkeypatch)
-    assert slept == waits
+async def test_a_read_is_repeated_after_as_long_as_the_api_asks(headers, waits):
+    slept = await _back_offs(Api((500, headers, b""), (500, headers, b""), FINE))
+    assert slept == pytest.approx(waits, abs=0.2)
 
 
-async def test_a_read_is_repeated_after_a_growing_back_off(monkeypatch):
-    first, second, third, fourth = await _back_offs(Api(500, httpx.ReadError("x"), 502, 408, FINE), monkeypatch)
+async def test_a_read_is_repeated_after_a_growing_back_off():
+    first, second, third, fourth = await _back_offs(Api(500, httpx.ReadError("x"), 502, 408, FINE))
     assert 0.5 <= first <= 1.5
     assert 1 <= second <= 2
     assert 2 <= third <= 3
     assert 4 <= fourth <= 5
 
 
-async def _back_offs(api, monkeypatch):
-    """What a read slept between its attempts, in seconds."""
-    slept = []
-    ours = asyncio.get_running_loop()
-
-    async def sleep(seconds):
-        # Prefect's own threads may be asleep in this process too, and would never rest again.
-        if asyncio.get_running_loop() is not ours:
-            return await others_turn(seconds)
-        slept.append(seconds)
-        return None
-
+async def _back_offs(api):
+    """The seconds between the attempts of a read."""
     stamina.set_testing(False)  # it does without back-offs
-    monkeypatch.setattr(asyncio, "sleep", sleep)
     assert (await api.transport().get("/p")).status == 200
-    return slept
+    return [later - earlier for earlier, later in pairwise(api.times)]
 
 
 async def test_a_503_is_repeated_after_as_long_as_it_asks():
@@ -373,7 +347,7 @@ async def test_a_reserved_write_that_would_come_too_late_is_not_sent():
         with pytest.raises(ExtendRateLimitError, match="longer than a check is valid") as caught:
             await transport.post_reserved("/p", turn, within=10, before_send=look)
     assert caught.value.status is None
-    assert (look.left, len(api.requests), api.time.now) == (1, 1, 0)
+    assert (look.left, len(api.requests), api.now) == (1, 1, 0)
 
 
 async def test_no_turn_is_reserved_that_comes_too_late():
@@ -383,7 +357,7 @@ async def test_no_turn_is_reserved_that_comes_too_late():
         await write(transport, Look())
     with pytest.raises(ExtendRateLimitError, match="asks to wait longer than the 60 s"):
         await write(transport, Look())
-    assert (len(api.requests), api.time.now) == (1, 0)
+    assert (len(api.requests), api.now) == (1, 0)
 
 
 async def test_a_read_and_its_write_go_over_one_connection(monkeypatch):
@@ -415,9 +389,9 @@ async def test_a_reserved_write_is_looked_at_once_it_is_connected(monkeypatch):
     api, look = Api(FINE), Look(1)
     transport = api.transport(http_transport=httpx.MockTransport(slow))
     reading = asyncio.create_task(transport.get("/p"))
-    await others_turn(0.01)
+    await asyncio.sleep(0.01)
     writing = asyncio.create_task(write(transport, look))
-    await others_turn(0.01)
+    await asyncio.sleep(0.01)
     assert look.left == 0
     answered.set()
     await asyncio.gather(reading, writing)
@@ -440,14 +414,14 @@ async def test_a_reserved_turn_that_is_not_used_delays_no_other():
     with pytest.raises(ExtendNotSentError):
         await write(transport, Look(0))
     await write(transport, Look(1))
-    assert api.time.now < 1
+    assert api.now < 1
 
 
 async def test_a_response_is_as_old_as_its_request():
     api = Api(FINE)
 
     async def slow(request):
-        api.time.now += 25
+        await asyncio.sleep(25)
         return httpx.Response(200, content=b"{}")
 
     transport = api.transport(http_transport=httpx.MockTransport(slow), requests_per_second=0.1)
@@ -629,6 +603,7 @@ def everything_about(error):
     return "".join([*(line for lines in shown for line in lines), *(f"{each!r} {each} {vars(each)}" for each in seen)])
 
 
+@pytest.mark.real_time
 @pytest.mark.parametrize("method", ["get", "post"])
 @pytest.mark.parametrize("trouble", TROUBLES)
 async def test_no_failure_shows_the_key(trouble, method, caplog):
@@ -645,6 +620,7 @@ async def test_no_failure_shows_the_key(trouble, method, caplog):
     assert KEY not in "".join(record.getMessage() for record in ours)
 
 
+@pytest.mark.real_time
 async def test_no_deadline_shows_the_key():
     async with a_server(None) as url:
         transport = Transport(url, SecretStr(KEY), api_version="v", requests_per_second=1000, deadline=0.2)
@@ -654,6 +630,7 @@ async def test_no_deadline_shows_the_key():
     assert KEY not in everything_about(caught.value)
 
 
+@pytest.mark.real_time
 async def test_no_lost_host_shows_the_key():
     async with a_server(None) as url:
         pass  # and nobody listens there any more
@@ -664,6 +641,7 @@ async def test_no_lost_host_shows_the_key():
     assert KEY not in everything_about(caught.value)
 
 
+@pytest.mark.real_time
 async def test_a_cancelled_call_ends_at_once_without_the_key():
     async with a_server(None) as url:
         transport = Transport(url, SecretStr(KEY), api_version="v", requests_per_second=1000)
@@ -679,6 +657,7 @@ async def test_a_cancelled_call_ends_at_once_without_the_key():
     assert KEY not in everything_about(caught.value)
 
 
+@pytest.mark.real_time
 async def test_the_search_for_the_key_would_find_it():
     """The proof that the tests above can fail: what httpx itself raises does show it."""
     async with a_server(None) as url, httpx.AsyncClient(timeout=0.2) as client:
@@ -734,4 +713,4 @@ async def test_a_reservation_the_shared_limit_refuses_delays_no_other():
     with pytest.raises(SharedLimitError):
         await write(transport, Look())
     await write(transport, Look())
-    assert (api.time.now, len(api.requests)) == (0, 1)
+    assert (api.now, len(api.requests)) == (0, 1)

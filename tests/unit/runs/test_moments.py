@@ -26,9 +26,8 @@ def test_age_is_the_larger_of_what_two_clocks_say(monotonic, wall, age):
 def test_a_moment_before_is_older_by_both_clocks():
     then = Moment(100.0, 1e9)
     assert then.before(7).age(then) == 7
-    assert Moment.now().before(7).age(Moment.now()) >= 7
 
 
 def test_a_moment_survives_pickling():
-    then = Moment.now()
+    then = Moment(100.0, 1e9)
     assert pickle.loads(pickle.dumps(then)) == then

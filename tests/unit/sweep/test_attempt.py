@@ -30,7 +30,6 @@ from prefect_extend_ai.errors import (
     SharedLimitError,
 )
 from prefect_extend_ai.runs import FRESH, Moment, Run, RunKind
-from prefect_extend_ai.sweep import stop as stopping
 from prefect_extend_ai.sweep.attempt import LAST_READ_SECONDS, OLD_CHECKS, TURN_SECONDS
 from prefect_extend_ai.sweep.cancelling import cancel_one
 from prefect_extend_ai.sweep.decision import MAX_POSTS, REFUSAL_READS
@@ -38,6 +37,8 @@ from prefect_extend_ai.sweep.report import Outcome
 from prefect_extend_ai.sweep.scan import Target
 from prefect_extend_ai.sweep.staleness import StalePolicy, why_not_stale
 from prefect_extend_ai.sweep.stop import Stop
+
+pytestmark = pytest.mark.virtual_time
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OLD = (NOW - timedelta(hours=2)).isoformat()
@@ -61,7 +62,6 @@ class Api:
         self.seconds = seconds
         self.holds, self.turns, self.leaps = list(holds), list(turns), list(leaps)
         self.listing = listing  # pages, or the error that a listing ends in
-        self.time = 0.0
         self.leapt = 0.0
         self.paused_until = 0.0
         self.calls = []
@@ -81,41 +81,37 @@ class Api:
     async def reserve_cancel(self, *_, within):
         if self.paused_until - self.time > within:
             raise ExtendRateLimitError("Extend asks to wait longer")
-        self.time = max(self.time, self.paused_until)
+        await asyncio.sleep(self.paused_until - self.time)
         yield SimpleNamespace(check=self.get_run, send=self.send)
 
     async def get_run(self, *_):
         asked_at = self.now()
-        self.time += self.holds.pop(0) if self.holds else 0
-        return replace(self._next("GET", self.reads), asked_at=asked_at)
+        await asyncio.sleep(self.holds.pop(0) if self.holds else 0)
+        return replace(await self._next("GET", self.reads), asked_at=asked_at)
 
     async def send(self, before_send, within):
         assert within >= 0
-        self.time += self.turns.pop(0) if self.turns else 0
+        await asyncio.sleep(self.turns.pop(0) if self.turns else 0)
         self.leapt += self.leaps.pop(0) if self.leaps else 0
         before_send()
         asked_at = self.now()
         try:
-            return replace(self._next("POST", self.cancels), asked_at=asked_at)
+            return replace(await self._next("POST", self.cancels), asked_at=asked_at)
         except ExtendRateLimitError:
             self.paused_until = self.time + 50
             raise
 
-    def _next(self, method, script):
+    async def _next(self, method, script):
         self.calls.append(method)
-        self.time += self.seconds
+        await asyncio.sleep(self.seconds)
         answer = script.pop(0) if len(script) > 1 else script[0]
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    async def sleep(self, seconds):
-        assert seconds >= 0
-        self.time += seconds
-        await asyncio.sleep(0)
-
-    def clock(self):
-        return self.time
+    @property
+    def time(self):
+        return asyncio.get_running_loop().time()
 
     @property
     def posts(self):
@@ -129,11 +125,9 @@ async def cancel(api, *, stop=None, confirm_seconds=60, kind=RunKind.CLASSIFY, t
         kind,
         target or Target("clr_1"),
         spare=lambda run, listed: why_not_stale(run, listed, 60, policy),
-        stop=stop or Stop(api.clock),
+        stop=stop or Stop(),
         slot=contextlib.nullcontext(),
         confirm_seconds=confirm_seconds,
-        clock=api.clock,
-        sleep=api.sleep,
         **options,
     )
 
@@ -238,7 +232,7 @@ async def test_an_error_that_a_listing_meets_too_stops_the_whole_sweep(error, wh
     trouble = error("no", status=401)
     reads, cancels = {"check": ([trouble], [C]), "cancel": ([P], [trouble]), "confirm": ([P, trouble], [P])}[where]
     api = Api(reads, cancels, listing=error("no", status=401))
-    stop = Stop(api.clock)
+    stop = Stop()
     settled = await cancel(api, stop=stop)
     assert (settled.cancellation.outcome, settled.open) == (outcome, is_open)
     assert stop.error is trouble
@@ -255,7 +249,7 @@ async def test_an_error_of_one_run_stops_no_other(error, where, outcome, is_open
     trouble = error("no", status=403)
     reads, cancels = {"check": ([trouble], [C]), "cancel": ([P], [trouble]), "confirm": ([P, trouble], [P])}[where]
     api = Api(reads, cancels, listing=[[P]])
-    stop = Stop(api.clock)
+    stop = Stop()
     settled = await cancel(api, stop=stop)
     assert (settled.cancellation.outcome, settled.open) == (outcome, is_open)
     assert (stop.reason, stop.error) == (None, None)
@@ -271,7 +265,7 @@ async def test_a_shared_limit_that_fails_stops_all_without_a_listing():
             yield
 
     api = Limited([P], [C])
-    stop = Stop(api.clock)
+    stop = Stop()
     settled = await cancel(api, stop=stop)
     assert (settled.cancellation.outcome, settled.open, api.calls) == (Outcome.ERROR, False, [])
     assert isinstance(stop.error, SharedLimitError)
@@ -286,7 +280,7 @@ async def test_an_account_error_after_a_lost_cancel_still_reads_it():
 
 async def test_once_stopped_nothing_is_sent_or_read():
     api = Api([P], [C])
-    stop = Stop(api.clock)
+    stop = Stop()
     stop.set("SIGTERM")
     settled = await cancel(api, stop=stop)
     assert (settled.cancellation.outcome, settled.cancellation.reason) == (Outcome.DEFERRED, "SIGTERM")
@@ -304,7 +298,7 @@ async def test_a_stop_between_check_and_cancel_sends_no_further_cancel(cancels, 
             return await super().get_run()
 
     api = Stopping([P], cancels)
-    stop = Stop(api.clock)
+    stop = Stop()
     settled = await cancel(api, stop=stop)
     assert settled.cancellation.outcome is outcome
     assert api.posts == posts
@@ -313,14 +307,8 @@ async def test_a_stop_between_check_and_cancel_sends_no_further_cancel(cancels, 
 
 async def test_a_hurried_sweep_waits_no_longer_than_allowed():
     api = Api([P], [P], seconds=0)
-    stop = Stop(api.clock)
-
-    async def sleep(seconds):
-        if api.time == 0:
-            stop.hurry(10)
-        await Api.sleep(api, seconds)
-
-    api.sleep = sleep
+    stop = Stop()
+    stop.hurry(10)
     settled = await cancel(api, stop=stop, confirm_seconds=600)
     assert settled.cancellation.outcome is Outcome.UNCONFIRMED
     assert api.time == pytest.approx(10)
@@ -361,14 +349,12 @@ async def test_the_age_of_a_run_called_by_its_id_is_read_at_the_check():
     assert listed.cancellation.age_minutes == 7
 
 
-def test_the_first_reason_to_stop_stays_and_a_timer_is_one():
-    time = [0.0]
-    stop = Stop(lambda: time[0])
-    assert stop.reason is None
+async def test_the_first_reason_to_stop_stays_and_a_timer_is_one():
+    stop = Stop()
     stop.after(10, "out of time")
-    time[0] = 9.9
+    await asyncio.sleep(9.9)
     assert stop.reason is None
-    time[0] = 10.0
+    await asyncio.sleep(0.1)
     assert stop.reason == "out of time"
     stop.set("later")
     assert stop.reason == "out of time"
@@ -582,28 +568,23 @@ class Silent(Api):
     ],
     ids=["the check", "the turn of the cancel", "the answer to the cancel", "the confirmation"],
 )
-async def test_a_stopped_sweep_waits_for_no_response_that_hangs(method, leaves, outcome, is_open, monkeypatch):
-    monkeypatch.setattr(stopping, "LOOK_EVERY", 0.01)
+async def test_a_stopped_sweep_waits_for_no_response_that_hangs(method, leaves, outcome, is_open):
     api = Silent(method, leaves=leaves)
-    stop = Stop(api.clock)
+    stop = Stop()
     going = asyncio.create_task(cancel(api, stop=stop))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(5)
     assert not going.done()
     stop.set("the sweep was stopped (SIGTERM)")
     stop.hurry(1)
-    api.time += 100
-    settled = await asyncio.wait_for(going, 5)
+    settled = await going
+    assert api.time <= 6 + LAST_READ_SECONDS + 0.1
     assert (settled.cancellation.outcome, settled.open) == (outcome, is_open)
     assert api.posts == int(leaves)
 
 
-async def test_reads_that_hang_do_not_outlast_the_time_to_confirm(monkeypatch):
-    monkeypatch.setattr(stopping, "LOOK_EVERY", 0.01)
+async def test_reads_that_hang_do_not_outlast_the_time_to_confirm():
     api = Silent("GET", leaves=True)
-    going = asyncio.create_task(cancel(api))
-    await asyncio.sleep(0.05)
-    assert not going.done()
-    api.time += 60 + LAST_READ_SECONDS
-    settled = await asyncio.wait_for(going, 5)
+    settled = await cancel(api)
+    assert api.time == pytest.approx(60 + LAST_READ_SECONDS, abs=0.1)
     assert (settled.cancellation.outcome, settled.open) == (Outcome.UNCONFIRMED, True)
     assert "no read came in time" in settled.cancellation.reason

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.client.transport import Transport
-from prefect_extend_ai.runs import Moment, Run, RunKind
+from prefect_extend_ai.runs import Run, RunKind
 from prefect_extend_ai.sandbox import API_KEY, World, create_app
 from prefect_extend_ai.sweep import StaleRuns
 from prefect_extend_ai.sweep.durations import Durations
@@ -25,6 +25,7 @@ from prefect_extend_ai.sweep.report import SweepReport
 from prefect_extend_ai.sweep.scan import learned_survey
 from prefect_extend_ai.sweep.staleness import Exempt
 from prefect_extend_ai.sweep.stop import Stop
+from support.stopping import stops_after
 
 START = datetime(2026, 3, 2, 6, tzinfo=UTC)
 EVERY = 15
@@ -39,6 +40,7 @@ class Account:
         self.kind = RunKind(kind)
         self.world = World(clock=lambda: START, **options)
         self.cancelled = {}
+        self.permit = None
         self.reports = []
 
     def add(self, status="PROCESSING", **facts):
@@ -58,7 +60,8 @@ class Account:
                 api_version="2026-02-09",
                 requests_per_second=10**6,
                 http_transport=httpx.ASGITransport(app=create_app(self.world)),
-                now=lambda: Moment.at(self.world.now()),
+                permit=self.permit,
+                wall_clock=lambda: self.world.now().timestamp(),
             )
         )
 
@@ -295,8 +298,8 @@ async def test_a_sweep_that_is_stopped_before_learning_selects_nothing():
     account = Account()
     account.history(62)
     account.add(age_minutes=70, processor="cl_slow")
-    stop = Stop(lambda: len(account.world.journal))
-    stop.after(1, "the sweep took too long")
+    stop = Stop()
+    account.permit = stops_after(1, account.world, stop)
     targets, report, _ = await account.select(stop=stop)
     assert targets == []
     assert "the sweep took too long" in report.trouble

@@ -11,12 +11,13 @@ from pydantic import SecretStr
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.client.transport import Transport
 from prefect_extend_ai.errors import ExtendRefusedError
-from prefect_extend_ai.runs import Moment, RunKind
+from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sandbox import API_KEY, Behaviour, World, create_app
 from prefect_extend_ai.sweep.policy import StalePolicy
 from prefect_extend_ai.sweep.scan import Target, guarded_survey
 from prefect_extend_ai.sweep.staleness import why_not_stale
 from prefect_extend_ai.sweep.stop import Stop
+from support.stopping import stops_after
 
 START = datetime(2026, 3, 2, 6, tzinfo=UTC)
 FAR = "2099-01-01T00:00:00Z"
@@ -32,6 +33,7 @@ class Account:
         self.kind = RunKind(kind)
         self.world = World(clock=lambda: START, behaviour=Behaviour(**behaviour))
         self.cancelled = []
+        self.permit = None
         self.refusals = []
 
     def add(self, status="PROCESSING", **facts):
@@ -45,7 +47,8 @@ class Account:
                 api_version="2026-02-09",
                 requests_per_second=10**6,
                 http_transport=httpx.ASGITransport(app=create_app(self.world)),
-                now=lambda: Moment.at(self.world.now() + ours_ahead),
+                permit=self.permit,
+                wall_clock=(self.world.now() + ours_ahead).timestamp,
             )
         )
 
@@ -270,11 +273,11 @@ async def test_a_sweep_stopped_while_the_guard_reads_selects_nothing():
         account = Account()
         for _ in range(stale):
             account.add(age_minutes=90)
-        stop = Stop(lambda account=account: len(account.world.journal))
-        stop.after(2, "the sweep took too long")
+        stop = Stop()
+        account.permit = stops_after(1, account.world, stop)
         survey = await account.look(stop=stop)
         assert (survey.unfinished, survey.refusal, survey.stale) == ("the sweep took too long", None, [])
-        assert len(account.asked) == 2
+        assert len(account.asked) == 1
 
 
 async def test_more_than_refuse_above_asks_nothing_more():

@@ -98,7 +98,7 @@ def test_a_stopped_recovery_reads_nothing_and_loses_nothing(stage):
     on = stage({"status": "CANCELLED"}, {"status": "CANCELLED"}, concurrency=1)
     on.leave_open("clr_0", "clr_1")
     on.did.clear()
-    on.sweep.stop.after(0, "the sweep took too long")
+    on.sweep.stop.set("the sweep took too long")
     assert on.recover() == []
     assert "get_run" not in on.did
     assert on.prefect.open_runs() == [["clr_0", "clr_1"]]

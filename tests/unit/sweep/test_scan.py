@@ -151,9 +151,14 @@ async def test_runs_that_waited_long_in_the_queue_cost_no_more_pages():
 
 
 async def test_a_stopped_sweep_reads_no_further_page():
-    listings = Listings([item(f"clr_{n}", 100 + n) for n in range(9)], size=1)
-    stop = Stop(lambda: listings.pages_read)
-    stop.after(4, "the sweep took too long")
+    class Stopping(Listings):
+        async def iter_pages(self, *args, **options):
+            async for page in super().iter_pages(*args, **options):
+                if self.pages_read == 4:
+                    stop.set("the sweep took too long")
+                yield page
+
+    listings, stop = Stopping([item(f"clr_{n}", 100 + n) for n in range(9)], size=1), Stop()
     survey = await survey_of(listings, stop=stop)
     assert (survey.unfinished, survey.stale) == ("the sweep took too long", [])
     assert listings.pages_read == 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -233,14 +234,10 @@ class Stage:
                 api_version="2026-02-09",
                 requests_per_second=1000,
                 http_transport=transport,
-                now=self.now,
+                wall_clock=lambda: time.time() + self.skewed,
                 **options,
             )
         )
-
-    def now(self):
-        moment = Moment.now()
-        return Moment(moment.monotonic + self.skewed, moment.wall + self.skewed)
 
     async def target(self, client, run_id):
         """The run as a sweep has listed it."""
@@ -383,7 +380,7 @@ class Account:
 
 def test_an_account_that_can_list_is_asked_once_for_all(runner):
     client = Account(runner.get_loop(), None)
-    stop = Stop(client.loop.time)
+    stop = Stop()
     account = AccountWitness(client, RunKind.CLASSIFY, stop)
     error = ExtendPermissionError("not yours", status=403)
 
@@ -401,7 +398,7 @@ def test_an_account_that_can_list_is_asked_once_for_all(runner):
 )
 def test_an_account_that_cannot_list_either_is_to_blame(runner, listing):
     client = Account(runner.get_loop(), listing)
-    stop = Stop(client.loop.time)
+    stop = Stop()
     account = AccountWitness(client, RunKind.CLASSIFY, stop)
     error = ExtendPermissionError("not yours", status=403)
 
@@ -415,7 +412,7 @@ def test_an_account_that_cannot_list_either_is_to_blame(runner, listing):
 
 def test_an_account_that_is_revoked_later_is_found_out(runner):
     client = Account(runner.get_loop(), None, ExtendAuthError("revoked", status=401))
-    stop = Stop(client.loop.time)
+    stop = Stop()
     account = AccountWitness(client, RunKind.CLASSIFY, stop)
 
     async def story():
