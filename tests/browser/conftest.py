@@ -90,7 +90,7 @@ async def _prepare(sandbox: Served) -> str:
 
 @pytest.fixture(scope="module")
 def worker(stage: Stage) -> Iterator[None]:
-    """A worker of its own process, as people run it. It need not be up at once: Prefect keeps what it has to do."""
+    """A worker in a separate process, as users run it. It need not be up at once: Prefect keeps its flow runs."""
     OUTPUT.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "extend", "--type", "process"]
     environment = os.environ | stage.server.settings | {"PREFECT_WORKER_QUERY_SECONDS": "1"}

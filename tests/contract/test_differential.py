@@ -221,12 +221,12 @@ async def test_a_redirect_is_not_followed_to_another_host(served, ours, world, e
     world.troubles.add(f"cancel:*:redirect={address}@1-")
     # With the SDK's own connections, which it has follow redirects.
     extend, extend_too = (sdk(base_url=served.url, token="sk_sandbox") for sdk in (Extend, AsyncExtend))
-    told = extend.classify_runs.cancel(run_id)
-    told_too = await extend_too.classify_runs.cancel(run_id)
+    theirs = extend.classify_runs.cancel(run_id)
+    theirs_async = await extend_too.classify_runs.cancel(run_id)
     extend._client_wrapper.httpx_client.httpx_client.close()
     await extend_too._client_wrapper.httpx_client.httpx_client.aclose()
-    assert told.id == told_too.id == "clr_elsewhere"
-    assert told.status.value == "CANCELLED"
+    assert theirs.id == theirs_async.id == "clr_elsewhere"
+    assert theirs.status.value == "CANCELLED"
     assert elsewhere.asked == ["/login", "/login"]
     with pytest.raises(ExtendUnexpectedResponseError, match="redirects to localhost, which was not followed"):
         await ours.cancel_run(run_id)

@@ -128,7 +128,7 @@ def statuses(model: type[typing.Any]) -> set[str]:
 
 
 def reasons(model: type[typing.Any]) -> set[str]:
-    """The failure reasons that the SDK's documentation of the field lists; they are no enum."""
+    """The failure reasons that the SDK's documentation of the field lists; no enum has them."""
     text = inspect.getsource(model).partition("failure_reason:")[2].partition("failure_message:")[0]
     return set(re.findall(r"^\s*\* `([A-Z_]+)`", text, re.MULTILINE))
 

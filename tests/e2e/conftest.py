@@ -1,4 +1,4 @@
-"""What the tests of whole sweeps share: a proxy that can be told to fail, sweeps as processes, artifacts."""
+"""What the tests of whole sweeps share: a proxy that fails on request, sweeps as processes, artifacts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEEDS = itertools.count(1000)
 
 @pytest.fixture
 def stuck():
-    """Makes a world of so many stale runs, whose ids no other test's have: one Prefect keeps the records of all."""
+    """Makes a world of stale runs, whose ids no other test uses: one Prefect keeps the records of all."""
 
     def make(runs, **options):
         from prefect_extend_ai.sandbox import World
@@ -52,7 +52,7 @@ def kept(artifacts, stuck):
 
 @pytest.fixture
 def sweeping(prefect_server, tmp_path, measured):
-    """Starts a sweep of the Extend at `url` in a process of its own; what still runs at the end is killed."""
+    """Starts a sweep of the Extend at `url` in a separate process; what still runs at the end is killed."""
     started = []
 
     def start(url, *command, api_url=prefect_server.api_url, key="sk_sandbox", rate=100, **environment):

@@ -1,4 +1,4 @@
-"""Flow runs that can be told apart, reports that tell a history, sweeps that come late: on a real Prefect."""
+"""Names that distinguish flow runs, reports with a history, late sweeps: on a real Prefect."""
 
 from __future__ import annotations
 
@@ -110,8 +110,8 @@ async def test_reports_tell_the_sweeps_before_and_the_last_cancel(account):
         account.add(4)
         await cancel_stale_runs(block, dry_run=True)
     reports = account.written("sweep")
-    told = [[each.stale for each in History.load(each["metadata_"]).sweeps] for each in reports]
-    assert told == [[2], [2, 0], [2, 0, 1]]
+    stale = [[each.stale for each in History.load(each["metadata_"]).sweeps] for each in reports]
+    assert stale == [[2], [2, 0], [2, 0, 1]]
     assert "### Last 3 sweeps" in reports[-1]["data"]
     assert "3 stale, 3 cancelled, 0 failed in 3 sweeps" in reports[-1]["data"]
     assert [each["description"] for each in account.written("last-cancelled")] == [

@@ -212,7 +212,7 @@ async def test_reads_without_times_take_their_age_from_the_listing(extend, accou
 async def test_a_verify_run_that_ends_before_its_cancel_finished_first(extend, account):
     world = extend.world
     run_id = world.add("verify", age_minutes=90)
-    # The vendor answers a cancel of an ended verify run with 200 and the run as it is.
+    # The vendor answers a cancel of an ended verify run with 200 and the unchanged run.
     world.troubles.add(f"cancel:{run_id}:finish")
     report = await cancel_stale_runs(account, kind="verify", policy=QUICK)
     assert report.counts == {Outcome.FINISHED_FIRST: 1}

@@ -13,7 +13,7 @@ from prefect_extend_ai.cli.local_prefect import run_local_prefect
 
 BUSY_SECONDS = 8
 FROZEN_SECONDS = 20
-"""Without a collector of its own the server stands still for 60, within its first three seconds."""
+"""Without its own collector the server stands still for 60, within its first three seconds."""
 
 
 @pytest.fixture

@@ -184,7 +184,7 @@ async def test_sweeps_of_two_workspaces_on_two_workers_lose_nothing(prefect_on_p
             return [each["state_type"] in ENDED for each in sweeps()] == [True] * SWEEPS
 
         await asyncio.to_thread(ask, f"/deployments/{deployment_id}/create_flow_run", asked)
-        # What the server's scheduler does by itself within a minute.
+        # What the server's scheduler does within a minute anyway.
         await asyncio.to_thread(ask, f"/deployments/{deployment_id}/schedule", {"min_runs": 1, "max_runs": 1})
         await asyncio.to_thread(_wait, ended, "end of the sweeps")
         logs = "".join(path.read_text(errors="replace") for path in tmp_path.glob("*.log"))

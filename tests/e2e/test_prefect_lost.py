@@ -83,7 +83,7 @@ def test_a_prefect_that_is_busy_is_asked_again_a_moment_later(prefect_server, pr
         assert sweep.wait() == 0, sweep.said
         assert artifacts.holds_each_once(world)
         assert artifacts.open_intents(sandbox.url) == []
-    # Prefect's client left to itself would ask after 2 and 4 seconds more; this server may refuse by itself too.
+    # Prefect's client alone would retry after 2 and 4 seconds more; this server may refuse requests on its own too.
     assert len(asked) >= 6
     assert all(len(times) >= 3 and times[2] - times[0] < 2 for times in asked.values())
 
@@ -131,18 +131,18 @@ async def test_a_prefect_lost_midway_stops_cancels_and_loses_no_record(
 
 
 async def test_a_report_that_cannot_be_written_is_in_the_event_too(prefect_server, stuck, monkeypatch):
-    told = []
+    emitted = []
 
     async def unwritten(*_):
         raise RecordError("Prefect is away")
 
     monkeypatch.setattr(reporting, "write_report", unwritten)
-    monkeypatch.setattr(reporting, "emit_sweep", told.append)
+    monkeypatch.setattr(reporting, "emit_sweep", emitted.append)
     with serve(stuck(2, troubles=["cancel:*:401@1-", "list:*:401@2-"])) as sandbox:
         credentials = ExtendCredentials(api_key="sk_sandbox", base_url=sandbox.url)
         state = await cancel_stale_runs(credentials, return_state=True)
     assert state.is_failed()
-    (report,) = told
+    (report,) = emitted
     assert "401" in report.trouble.partition("; the report could not be written: ")[0]
     assert report.trouble.endswith("Prefect is away")
     assert report.headline in state.message

@@ -11,7 +11,7 @@ from prefect_extend_ai.sandbox import serve
 
 @pytest.fixture
 def extend(stuck, proxied):
-    """A sandbox with three stale runs behind a proxy that lets nobody in for so many attempts."""
+    """A sandbox with three stale runs behind a proxy that refuses a number of attempts."""
     with serve(stuck(3)) as sandbox:
         proxy = proxied(sandbox.url)
         proxy.closed = 0

@@ -37,7 +37,7 @@ TROUBLES = {
     "succeeds": SUCCEEDS,
     "a server in trouble": ["cancel:*:500@1-9", "get:*:502-after@2-5"],
     "connections that are lost": ["cancel:*:reset@1-3", "cancel:*:reset-after@4-6", "get:*:reset@3-4"],
-    "odd answers": ["cancel:*:html@1-3", "get:*:list@4-9", "cancel:*:empty-after@4-5"],
+    "unexpected responses": ["cancel:*:html@1-3", "get:*:list@4-9", "cancel:*:empty-after@4-5"],
     "a key that is refused in the middle": ["cancel:*:401@3-"],
     "no credits": ["cancel:*:402@2-"],
     "a rate limit": ["cancel:*:429=0@1-4"],
@@ -138,7 +138,7 @@ SEEDS = itertools.count(500_000)
 
 
 def a_world(troubles=(), **options):
-    # Ids of its own: what an earlier test left pending is recovered wherever its ids can be read.
+    # Separate ids: what an earlier test left pending is recovered wherever its ids can be read.
     world = World(seed=next(SEEDS), keys={KEY: WORKSPACE}, troubles=troubles, **options)
     for _ in range(4):
         world.add(age_minutes=120)

@@ -134,7 +134,7 @@ def execute(flow_run_id, prefect_server, folder):
 
 @pytest.fixture
 async def executed(prefect_server, sandbox, tmp_path):
-    """A flow run in a process of its own, as a pod carries it out: its id, the process, and where its log is."""
+    """A flow run in a separate process, as in a pod: its id, the process, and where its log is."""
     from prefect.client.orchestration import get_client
     from prefect.states import Pending
     from prefect.types.entrypoint import EntrypointType

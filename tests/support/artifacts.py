@@ -27,7 +27,7 @@ class Artifacts:
                     return found
 
     def records(self):
-        """Every final object that is recorded, as often as it is, by its id."""
+        """Every final object that is recorded, once per record, by its id."""
         found = {}
         for artifact in self.all(key={"exists_": False}, type={"any_": ["markdown"]}):
             for _, text in FENCED.findall(artifact["data"] or ""):

@@ -31,7 +31,7 @@ class Prefect:
 
 @dataclass
 class MemoryJournal:
-    """A `Journal` in one process; fails as it is told: `fails` maps the number of a call to before or after."""
+    """A `Journal` in one process; `fails` maps the number of a call that fails to before or after."""
 
     prefect: Prefect
     process: Process

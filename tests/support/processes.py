@@ -13,7 +13,7 @@ class Killed(BaseException):
 
 @dataclass
 class Process:
-    """One sweep's process: dies at its n-th step for good, and tells of every step."""
+    """One sweep's process: dies at its n-th step, and counts its steps."""
 
     name: str
     die_at: int | None = None

@@ -50,7 +50,7 @@ class Stage:
         self.begin()
 
     def begin(self, *, named=False, **options):
-        """Another sweep: a process of its own over the same Extend and the same Prefect."""
+        """Another sweep: a new process over the same Extend and the same Prefect."""
         self.sweeps += 1
         process = Process(f"sweep-{self.sweeps}", latencies=random.Random(0))
         self.journal = MemoryJournal(self.prefect, process, self.fails, self.down_from, self.extend.now)

@@ -1,4 +1,4 @@
-"""A sweep in a process of its own."""
+"""A sweep in a separate process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SWEEP = Path(__file__).with_name("sweep_process.py")
 
 
 class Sweeping:
-    """A sweep in a process of its own."""
+    """A sweep in a separate process."""
 
     def __init__(self, command, environment, output):
         self.output = output

@@ -83,7 +83,7 @@ def policy() -> StalePolicy:
 
 
 async def client() -> None:
-    """The client, by itself."""
+    """The client alone."""
     async with account().get_client() as extend:
         assert_type(extend, ExtendClient)
         run = await extend.get_run("clr_...")

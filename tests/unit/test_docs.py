@@ -24,7 +24,7 @@ FENCED = re.compile(r"^( *)```(\w+)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTAL
 
 
 def fenced(language):
-    """Every fenced block of a language, with the page it stands in."""
+    """Every fenced block of a language, with its page."""
     return [
         (page, block)
         for page in [ROOT / "README.md", *PAGES]

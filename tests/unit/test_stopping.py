@@ -16,7 +16,7 @@ from prefect_extend_ai.sweep.stop import Stop
 
 @pytest.fixture
 def heard(monkeypatch):
-    """What whoever listened before a sweep hears."""
+    """The signals that a handler from before a sweep receives."""
     monkeypatch.setattr(stopping, "get_run_logger", lambda: logging.getLogger("sweep"))
     monkeypatch.setattr(stopping, "LOOK_EVERY", 0.01)
     heard = []

@@ -37,14 +37,14 @@ async def test_each_cancelled_run_starts_a_run_of_the_example_flow(automated):
     stale = automated.world.stale()
     report = await cancel_stale_runs(await ExtendCredentials.aload("extend"))
     assert report.counts == {"cancelled": 3}
-    told = automated.eventually(lambda: len(found := automated.runs("inform-owner")) == 3 and found)
-    assert {run["parameters"]["run_id"] for run in told} == set(stale)
-    assert {run["parameters"]["kind"] for run in told} == {"classify"}
-    parameters = told[0]["parameters"] | {"credentials": await ExtendCredentials.aload("extend")}
+    owners = automated.eventually(lambda: len(found := automated.runs("inform-owner")) == 3 and found)
+    assert {run["parameters"]["run_id"] for run in owners} == set(stale)
+    assert {run["parameters"]["kind"] for run in owners} == {"classify"}
+    parameters = owners[0]["parameters"] | {"credentials": await ExtendCredentials.aload("extend")}
     state = await inform_owner(**parameters, return_state=True)
     assert state.is_completed()
     assert (
-        state.message == f"The classify run {told[0]['parameters']['run_id']} was cancelled; the log says whose it is"
+        state.message == f"The classify run {owners[0]['parameters']['run_id']} was cancelled; the log says whose it is"
     )
 
 

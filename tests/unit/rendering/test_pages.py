@@ -503,7 +503,7 @@ def test_a_report_with_an_open_end_says_what_to_do_and_why(outcome):
 
 def test_next_steps_group_runs_by_reason_up_to_a_number():
     many = [cancellation(Outcome.ERROR, run_id=f"clr_{place}", reason="The same.") for place in range(13)]
-    others = [cancellation(Outcome.ERROR, run_id=f"clr_x{place}", reason=f"Of its own {place}.") for place in range(11)]
+    others = [cancellation(Outcome.ERROR, run_id=f"clr_x{place}", reason=f"Reason {place}.") for place in range(11)]
     steps = page_of(report_of(many + others)).partition("### What to do next")[2].partition("###")[0]
     assert "- clr_0, clr_1, clr_2, clr_3, clr_4, clr_5, clr_6, clr_7, clr_8, clr_9 and 3 more: The same." in steps
     assert steps.count("- clr_") == 10
@@ -520,8 +520,8 @@ def test_text_for_the_vendor_names_runs_whose_cancel_did_not_end(outcome):
     page = page_of(report_of([cancellation(outcome, request_ids=["req_1", "req_2"]), cancellation()]))
     notes = blocks(page, "fence")
     assert len(notes) == (1 if outcome in STILL_THERE else 0)
-    told = ("clr_Xy5", "req_1, req_2", outcome, "POST /classify_runs/ID/cancel")
-    assert all(words in note.content for note in notes for words in told)
+    expected = ("clr_Xy5", "req_1, req_2", outcome, "POST /classify_runs/ID/cancel")
+    assert all(words in note.content for note in notes for words in expected)
 
 
 def test_a_refused_sweep_says_what_the_guard_said():

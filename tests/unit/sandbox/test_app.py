@@ -76,9 +76,9 @@ async def test_a_date_may_be_ahead_of_the_times_of_runs(still, reach, ahead):
     assert parsedate_to_datetime(answer.headers["Date"]) - changed == timedelta(minutes=ahead)
 
 
-@pytest.mark.parametrize(("heeds", "found"), [(True, 0), (False, 1)])
-async def test_filters_may_be_ignored_silently(still, reach, heeds, found):
-    world = still(behaviour=Behaviour(heeds_filters=heeds))
+@pytest.mark.parametrize(("applied", "found"), [(True, 0), (False, 1)])
+async def test_filters_may_be_ignored_silently(still, reach, applied, found):
+    world = still(behaviour=Behaviour(heeds_filters=applied))
     world.add()
     async with reach(world) as client:
         answer = await client.get("/classify_runs", params={"source": "STUDIO", "batchId": "bpr_1"})
@@ -170,8 +170,8 @@ async def test_the_journal_lists_requests_in_order(still, reach):
         await client.get(f"/classify_runs/{run_id}")
         await client.post(f"/classify_runs/{run_id}/cancel")
         await client.get("/classify_runs", headers={"Authorization": "Bearer wrong"})
-    told = [(entry.operation, entry.category, entry.run_id, entry.status, entry.acted) for entry in world.journal]
-    assert told == [
+    entries = [(entry.operation, entry.category, entry.run_id, entry.status, entry.acted) for entry in world.journal]
+    assert entries == [
         ("list", "GET", None, 200, True),
         ("get", "GET", run_id, 500, True),
         ("cancel", "WRITE", run_id, 200, True),

@@ -34,7 +34,7 @@ def finished(minutes=0.0, **fields):
 
 
 def log_normal(seed, runs=200):
-    """Durations such as an account has, of a median and a spread of its own."""
+    """Durations such as an account has, with a random median and spread."""
     rng = random.Random(seed)
     median, spread = rng.uniform(1, 90), rng.uniform(0.1, 1.5)
     return [timedelta(minutes=median * math.exp(rng.gauss(0, spread))) for _ in range(runs)]

@@ -38,7 +38,7 @@ def target(run_id, changed=NOON - timedelta(hours=9)):
 
 def report(*cancellations, at=NOON, **facts):
     found = SweepReport(kind=RunKind.WORKFLOW, limit_minutes=60, looked_at=at, **facts)
-    return found.with_cancellations(target(run_id).cancellation(*told) for run_id, *told in cancellations)
+    return found.with_cancellations(target(run_id).cancellation(*said) for run_id, *said in cancellations)
 
 
 def swept(history, targets, held, at):
@@ -87,11 +87,11 @@ def test_a_bar_is_what_the_report_says():
 
 
 def test_a_held_run_is_spared_once_and_exempt_from_then_on():
-    targets, history, told = [target("a"), target("b")], History(), []
+    targets, history, counts = [target("a"), target("b")], History(), []
     for sweep in range(24):
         done, history = swept(history, targets, {"a"}, NOON + timedelta(minutes=15 * sweep))
-        told.append((done.counts[Outcome.SPARED], done.exempt.get("held", 0), done.counts[Outcome.CANCELLED]))
-    assert told == [(1, 0, 1), *[(0, 1, 1)] * 23]
+        counts.append((done.counts[Outcome.SPARED], done.exempt.get("held", 0), done.counts[Outcome.CANCELLED]))
+    assert counts == [(1, 0, 1), *[(0, 1, 1)] * 23]
 
 
 @pytest.mark.parametrize("what", ["time", "change"])

@@ -1,4 +1,4 @@
-"""Limits that a sweep learns: what they spare and what they do not, what they cost, and an outage played through."""
+"""Limits that a sweep learns: which runs they leave alone, what they cost, and a whole outage."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LIMIT = 60
 
 
 class Account:
-    """An account at a sandbox with a clock of its own, and what its sweeps did."""
+    """An account at a sandbox with its own clock, and what its sweeps did."""
 
     def __init__(self, kind="classify", **options):
         self.kind = RunKind(kind)

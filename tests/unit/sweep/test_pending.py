@@ -146,13 +146,13 @@ def test_a_run_that_alone_answers_401_stops_no_other(stage):
 
 def test_a_run_whose_record_is_refused_alarms_as_others_do(stage):
     on = stage({})
-    told = 0
+    alarms = 0
     for sweep in range(100):
         report = on.play(minutes=15, refuse_records=True)
-        told += report.needs_attention
+        alarms += report.needs_attention
         assert report.unrecorded == (sweep == 0)
         assert sweep == 0 or len(report.pending) == 1
-    assert told == 4
+    assert alarms == 4
     report = on.play(minutes=15)
     assert (report.settled, report.pending) == (1, [])
     assert len(on.prefect.texts("clr_0")) == 1

@@ -22,19 +22,19 @@ def test_after_the_scan_a_person_knows_how_long_it_takes():
 
 def test_each_tenth_says_what_is_left():
     progress = Progress(total=400, stale=400, listed=520, rate=10, begun=100)
-    told = [words for n in range(1, 401) if (words := progress.settle(100 + n / 10)) is not None]
-    assert len(told) == 10
-    assert told[0] == "40 of 400 runs done in 4 s, about 36 s left"
-    assert told[-1] == "400 of 400 runs done in 40 s"
+    messages = [words for n in range(1, 401) if (words := progress.settle(100 + n / 10)) is not None]
+    assert len(messages) == 10
+    assert messages[0] == "40 of 400 runs done in 4 s, about 36 s left"
+    assert messages[-1] == "400 of 400 runs done in 40 s"
 
 
 @given(st.integers(1, 2000), st.floats(0.5, 100))
-def test_it_tells_ten_times_at_most_and_ends_at_100(total, rate):
+def test_it_speaks_ten_times_at_most_and_ends_at_100(total, rate):
     progress = Progress(total, total, total, rate, 0)
-    told = [percent for n in range(total) if progress.settle(n) is not None and (percent := progress.percent) >= 0]
-    assert told == sorted(told)
-    assert len(told) == min(total, 10)
-    assert told[-1] == 100
+    percents = [percent for n in range(total) if progress.settle(n) is not None and (percent := progress.percent) >= 0]
+    assert percents == sorted(percents)
+    assert len(percents) == min(total, 10)
+    assert percents[-1] == 100
 
 
 @pytest.mark.parametrize(("total", "is_long"), [(0, False), (40, False), (60, True)])

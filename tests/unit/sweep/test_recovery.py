@@ -1,4 +1,4 @@
-"""What earlier sweeps left open is finished, whoever left it, and nothing of it is lost or done twice."""
+"""What earlier sweeps left open is finished, no matter which sweep left it, and nothing of it is lost or done twice."""
 
 from __future__ import annotations
 

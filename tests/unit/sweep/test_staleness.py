@@ -201,7 +201,7 @@ def test_every_skip_reason_is_reached_by_a_rule_or_the_listing():
         *(Exempt.OTHER_STATUS, Exempt.NO_TIMESTAMP, Exempt.FUTURE_TIMESTAMP, Exempt.TOO_YOUNG, Exempt.HELD),
         *(Exempt.EXCEPT_RUN, Exempt.EXCEPT_PROCESSOR, Exempt.OTHER_PROCESSOR, Exempt.OTHER_FILE),
     }
-    # What is usual for a processor is told of where limits are learned.
+    # What is usual for a processor is covered where limits are learned.
     assert set(Exempt) - shown == {Exempt.UNREADABLE, Exempt.USUAL_FOR_PROCESSOR}
 
 
