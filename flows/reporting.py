@@ -15,7 +15,7 @@ from prefect_extend_ai.sweep.report import Outcome, SweepReport
 from prefect_extend_ai.sweep.scan import Target
 from prefect_extend_ai.sweep.staleness import DEFAULT_POLICY, StalePolicy
 
-__all__ = ["report_sweep", "rules"]
+__all__ = ["leave_report", "report_sweep", "rules"]
 
 UNKNOWN = "Extend knows none of these runs: check ids, kind, workspace and environment (test or production)"
 """What is wrong where somebody named runs and none of them is there."""
@@ -48,11 +48,7 @@ async def report_sweep(
     say(report.headline)
     address = None
     try:
-        # Not read before where Prefect was out of reach then; without it the history would begin again here.
-        history = history or await read_history(journal)
-        if not report.dry_run:
-            history = history.with_sweep(report, datetime.now(UTC))
-        address = await write_report(journal, report, rules(selector), history)
+        address = await leave_report(journal, selector, report, history)
     except RecordError as error:
         unwritten = f"the report could not be written: {error}"
         trouble = f"{report.trouble}; {unwritten}" if report.trouble else unwritten
@@ -63,6 +59,17 @@ async def report_sweep(
         # Last, so that it is found: the Artifacts tab of the flow run shows it among the records.
         get_run_logger().info("The report: %s", address)
     return report
+
+
+async def leave_report(
+    journal: PrefectJournal, selector: Selector, report: SweepReport, history: History | None = None
+) -> str:
+    """Write a report, and the history up to it; its address. Raises RecordError."""
+    # Not read before where Prefect was out of reach then; without it the history would begin again here.
+    history = history or (History() if selector.is_named else await read_history(journal))
+    if not report.dry_run:
+        history = history.with_sweep(report, datetime.now(UTC))
+    return await write_report(journal, report, rules(selector), history)
 
 
 def rules(selector: Selector) -> list[tuple[str, str]]:

@@ -2,8 +2,8 @@
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar, cast
 
 from prefect.logging import get_run_logger
@@ -11,11 +11,11 @@ from prefect.states import Cancelled, Completed, Failed
 from prefect.utilities.annotations import opaque
 
 from prefect_extend_ai.credentials import ExtendCredentials
-from prefect_extend_ai.errors import ExtendError
+from prefect_extend_ai.errors import ExtendError, RecordError
 from prefect_extend_ai.flows.lateness import why_skipped
 from prefect_extend_ai.flows.naming import rename
 from prefect_extend_ai.flows.progress import telling_progress
-from prefect_extend_ai.flows.reporting import report_sweep, rules
+from prefect_extend_ai.flows.reporting import leave_report, report_sweep, rules
 from prefect_extend_ai.flows.retrying import retried
 from prefect_extend_ai.flows.stopping import stopping_gently
 from prefect_extend_ai.prefect_io.events import emit_sweep, tell_cancelled
@@ -41,15 +41,27 @@ is what limits a sweep, and gets the events last."""
 T = TypeVar("T")
 
 
-async def run_sweep(credentials: ExtendCredentials, selector: Selector, *, dry_run: bool = False) -> Any:
+async def run_sweep(
+    credentials: ExtendCredentials,
+    selector: Selector,
+    *,
+    dry_run: bool = False,
+    missing_protections: Mapping[str, str] | None = None,
+) -> Any:
     """Run a flow's body and return its end state; typed Any because Prefect hands the caller that state's result.
 
     Args:
         credentials: the account.
         selector: which runs the sweep is about.
         dry_run: only look.
+        missing_protections: what the deployment's policy has and this run's lacks.
     """
-    report = SweepReport(kind=selector.kind, dry_run=dry_run, limit_minutes=selector.limit_minutes)
+    report = SweepReport(
+        kind=selector.kind,
+        dry_run=dry_run,
+        limit_minutes=selector.limit_minutes,
+        missing_protections=dict(missing_protections or {}),
+    )
     try:
         selector.validate()
         credentials.ensure_usable()
@@ -81,6 +93,10 @@ async def run_sweep(credentials: ExtendCredentials, selector: Selector, *, dry_r
                 end = Cancelled(message=done.headline) if stopping.done else _end(done, sweep.stop.error)
     except ExtendError as error:
         done = report.model_copy(update={"trouble": str(error)})
+        # It could not begin: bad input, say. Whoever asks for its report finds it all the same.
+        with suppress(RecordError):
+            async with prefect_journal(credentials, selector.kind, selector.describe()) as journal:
+                await leave_report(journal, selector, done)
         emit_sweep(done)
         end = _end(done, error)
     return await retried(end)
@@ -121,6 +137,7 @@ async def _run(sweep: Sweep, journal: PrefectJournal, report: SweepReport, *, ra
     done = report.with_cancellations(cancellations).model_copy(
         update={
             "settled": len(recovered),
+            "recovered": recovered,
             "unrecorded": sweep.unrecorded,
             "pending": sweep.pending,
             "open_elsewhere": sweep.open_elsewhere,

@@ -9,8 +9,10 @@ from pydantic import Field
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.flows.naming import sweep_name
 from prefect_extend_ai.flows.runner import run_sweep
+from prefect_extend_ai.prefect_io.deployed import policy_of_deployment
 from prefect_extend_ai.runs import KindName, RunKind
 from prefect_extend_ai.sweep import StaleRuns
+from prefect_extend_ai.sweep.protections import missing_protections
 from prefect_extend_ai.sweep.report import SweepReport
 from prefect_extend_ai.sweep.staleness import (
     DEFAULT_POLICY,
@@ -53,5 +55,7 @@ async def cancel_stale_runs(
             reach, bad filter): then its `__cause__` is that error. `.report` has the rest. The flow run ends Failed.
     """
     selector = StaleRuns(RunKind(kind), max_processing_minutes, policy)
-    ending: SweepReport = await run_sweep(credentials, selector, dry_run=dry_run)
+    deployed = await policy_of_deployment()
+    missing = missing_protections(policy, deployed, max_processing_minutes) if deployed is not None else {}
+    ending: SweepReport = await run_sweep(credentials, selector, dry_run=dry_run, missing_protections=missing)
     return ending

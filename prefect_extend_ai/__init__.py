@@ -6,6 +6,7 @@ Tasks are in `prefect_extend_ai.tasks`, flows in `prefect_extend_ai.flows`.
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError
+from prefect_extend_ai.prefect_io.saved_reports import sweep_report
 from prefect_extend_ai.runs import Run, RunKind
 from prefect_extend_ai.settings import ExtendSettings
 from prefect_extend_ai.sweep.report import Cancellation, Outcome, PendingCancel, SweepFailed, SweepRefused, SweepReport
@@ -25,4 +26,5 @@ __all__ = [
     "SweepFailed",
     "SweepRefused",
     "SweepReport",
+    "sweep_report",
 ]

@@ -13,6 +13,7 @@ from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCol
 from prefect_extend_ai.prefect_io.artifacts import record_url
 from prefect_extend_ai.prefect_io.journal import PrefectJournal
 from prefect_extend_ai.prefect_io.links import url_for
+from prefect_extend_ai.prefect_io.saved_reports import report_metadata
 from prefect_extend_ai.rendering import report_page, report_table, unmarked
 from prefect_extend_ai.sweep.history import History
 from prefect_extend_ai.sweep.journal import Scope
@@ -48,7 +49,7 @@ async def write_report(
     facts = {"type": "markdown", "description": unmarked(report.headline), "data": page}
     # Only a real sweep is history.
     kept = history.dump() if key == _key("sweep", journal.scope) else {}
-    artifact = await journal.write(key=key, metadata_=kept, **facts)
+    artifact = await journal.write(key=key, metadata_=kept | report_metadata(report), **facts)
     if report.cancellations:
         rows = json.dumps(report_table(report, record_url))
         await journal.write(key=f"{key}-runs", type="table", description=facts["description"], data=rows)

@@ -136,6 +136,12 @@ def _warnings(report: SweepReport) -> str:
             f"{runs} metadata that looks like a hold, but not under the hold key of this sweep ({shown}"
             f"{', ...' if count > 3 else ''}). To hold them, set hold_key in the policy to their key."
         )
+    if report.missing_protections:
+        lacks = "; ".join(f"{escape(name)} ({escape(value)})" for name, value in report.missing_protections.items())
+        warnings.append(
+            "The policy of this run was given by hand and replaces the deployment's as a whole. The deployment has "
+            f"protections that this run lacks: {lacks}."
+        )
     return "\n\n".join(f"⚠️ {warning}" for warning in warnings)
 
 

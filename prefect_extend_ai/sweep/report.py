@@ -146,12 +146,19 @@ class SweepReport(BaseModel):
     exempt: dict[str, int] = Field(default={}, description="Why runs that were listed were left out, and how many.")
     ages: dict[str, int] = Field(default={}, description="How many runs in progress were how old, youngest first.")
     settled: int = Field(default=0, description="Runs of earlier, interrupted sweeps whose final object was recorded.")
+    recovered: list[Cancellation] = Field(
+        default=[], description="The same runs: how each ended, and where it is recorded."
+    )
     unrecorded: int = Field(default=0, description="Runs that ended and whose final object is still to be recorded.")
     pending: list[PendingCancel] = Field(
         default=[], description="Runs of earlier sweeps that have not ended, or are still to be recorded; oldest first."
     )
     open_elsewhere: OpenElsewhere | None = Field(
         default=None, description="Cancel intents of the same kind that this account cannot read, where there are any."
+    )
+    missing_protections: dict[str, str] = Field(
+        default={},
+        description="What the deployment's policy protects from and this run's, given by hand, does not: by field.",
     )
     trouble: str | None = Field(default=None, description="What stopped the sweep early, where an error did.")
     skipped: str | None = Field(

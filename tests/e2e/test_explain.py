@@ -1,0 +1,115 @@
+"""What a sweep leaves in Prefect answers questions afterwards: its report, a run's history, and a purge of both."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from uuid import uuid4
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.types.entrypoint import EntrypointType
+
+from prefect_extend_ai import (
+    ExtendCredentials,
+    Outcome,
+    RunKind,
+    StalePolicy,
+    SweepFailed,
+    SweepRefused,
+    sweep_report,
+)
+from prefect_extend_ai.errors import RecordError
+from prefect_extend_ai.flows import cancel_runs, cancel_stale_runs
+from prefect_extend_ai.sandbox import Behaviour, serve
+
+
+def account_of(sandbox):
+    return ExtendCredentials(api_key="sk_sandbox", base_url=sandbox.url, requests_per_second=200)
+
+
+async def test_a_report_is_rebuilt_from_what_the_sweep_left(prefect_server, stuck):
+    with serve(stuck(3)) as sandbox:
+        for dry_run in (True, False, False):
+            state = await cancel_stale_runs(account_of(sandbox), dry_run=dry_run, return_state=True)
+            told = await state.result()
+            report = await sweep_report(str(state.state_details.flow_run_id))
+            assert report == told
+            assert report.headline == state.message
+    assert report.selected == 0
+
+
+async def test_a_failed_sweep_left_its_report_too(prefect_server, stuck):
+    with serve(stuck(2, behaviour=Behaviour(cancel="never"))) as sandbox:
+        account = account_of(sandbox)
+        sweeps = {
+            "unconfirmed": cancel_stale_runs(account, policy=StalePolicy(confirm_seconds=1), return_state=True),
+            "Refused": cancel_stale_runs(account, policy=StalePolicy(refuse_above=1), return_state=True),
+            "no run ids": cancel_runs(account, [" , "], return_state=True),
+            "looks like an extract run": cancel_runs(account, ["clr_1", "exr_1"], return_state=True),
+        }
+        for words, sweep in sweeps.items():
+            state = await sweep
+            failure = await state.result(raise_on_failure=False)
+            report = await sweep_report(state.state_details.flow_run_id)
+            assert isinstance(failure, SweepRefused if words == "Refused" else SweepFailed)
+            assert report == failure.report
+            assert words in report.headline
+
+
+async def test_an_unknown_flow_run_is_told_as_such(prefect_server):
+    nobody = uuid4()
+    with pytest.raises(RecordError, match=f"knows no flow run {nobody}"):
+        await sweep_report(nobody)
+
+
+async def test_whoever_runs_a_deployment_gets_its_report(prefect_server, stuck):
+    with serve(stuck(2)) as sandbox:
+        await account_of(sandbox).asave("asked", overwrite=True)
+        deployment = await cancel_stale_runs.ato_deployment(
+            "asked",
+            parameters={
+                "credentials": {"$ref": {"block_document_slug": "extend-credentials/asked"}},
+                "policy": {"except_processors": ["cl_vip"], "hold_key": "keep", "outage_guard": False},
+            },
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
+        deployment_id = await deployment.aapply()
+        environment = os.environ | prefect_server.settings
+        reports = []
+        for parameters in ({"policy": {"outage_guard": False}}, {}):
+            async with get_client() as client:
+                asked = await client.create_flow_run_from_deployment(deployment_id, parameters=parameters)
+            with pytest.raises(RecordError, match="is Scheduled: it leaves its report when it ends"):
+                await sweep_report(asked.id)
+            # What a worker does with a flow run.
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "prefect.engine", str(asked.id), env=environment
+            )
+            assert await process.wait() == 0
+            reports.append(await sweep_report(asked.id))
+    by_hand, as_deployed = reports
+    assert by_hand.counts == {Outcome.CANCELLED: 2}
+    assert by_hand.missing_protections == {"except_processors": "cl_vip", "hold_key": "keep"}
+    assert as_deployed.missing_protections == {}
+
+
+@pytest.mark.parametrize("named", [None, "extract"])
+async def test_ids_as_people_paste_them_are_cancelled(prefect_server, stuck, named):
+    world = stuck(0)
+    ids = [world.add(RunKind.EXTRACT, age_minutes=5) for _ in range(4)]
+    with serve(world) as sandbox:
+        pasted = [f"{ids[0]}, {ids[1]}\n", f"https://dashboard.extend.ai/runs/{ids[2]}", ids[3]]
+        report = await cancel_runs(account_of(sandbox), pasted, kind=named)
+    assert report.kind is RunKind.EXTRACT
+    assert {each.run_id: each.outcome for each in report.cancellations} == dict.fromkeys(ids, Outcome.CANCELLED)
+
+
+async def test_ids_of_two_kinds_are_refused_before_any_request(prefect_server, stuck):
+    world = stuck(1)
+    with serve(world) as sandbox:
+        for ids, kind in ((["clr_1", "exr_1"], None), (["exr_1"], "classify")):
+            with pytest.raises(SweepFailed, match="'exr_1' looks like an extract run"):
+                await cancel_runs(account_of(sandbox), ids, kind=kind)
+    assert world.journal == []
