@@ -29,7 +29,7 @@ test: $(INSTALLED) ## all tests with coverage; make test ARGS="tests/unit -k sta
 	$(BIN)/pytest $(ARGS)
 
 test-fast: $(INSTALLED) ## unit and contract tests without coverage, under a minute: for while you work
-	HYPOTHESIS_PROFILE=fast $(BIN)/pytest --no-cov --dist=worksteal tests/unit tests/contract $(ARGS)
+	HYPOTHESIS_PROFILE=fast $(BIN)/pytest --no-cov --dist=worksteal -m "not slow" tests/unit tests/contract $(ARGS)
 
 screenshots: $(INSTALLED) ## take the pictures of the README anew, in a real browser
 	RENEW_PICTURES=yes $(BIN)/pytest --no-cov --numprocesses=0 tests/browser/test_pictures.py

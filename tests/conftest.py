@@ -69,6 +69,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=["ReadTimeout", "ConnectTimeout"]))
         for folder in NEEDS & {part.name for part in item.path.parents}:
             item.add_marker(folder)
+            item.add_marker("slow")
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -234,6 +234,7 @@ async def test_a_redirect_is_not_followed_to_another_host(served, ours, world, e
     assert world.get(run_id).status == "PROCESSING"
 
 
+@pytest.mark.slow
 async def test_a_lost_connection_is_tried_again_where_that_is_safe(sdk, ours, world):
     run_id = world.add(age_minutes=90)
     sdk.options = {"max_retries": 5}
@@ -268,6 +269,7 @@ async def test_a_cancel_whose_response_was_lost_is_still_cancelled(sdk, ours, wo
     assert world.cancels(mine) == 1
 
 
+@pytest.mark.slow
 async def test_a_cancel_that_is_under_way_is_waited_for(sdk, ours, world):
     mine, theirs = world.add(age_minutes=90), world.add(age_minutes=90)
     world.troubles.add("cancel:*:cancel=on_get@1-")

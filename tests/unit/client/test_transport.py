@@ -646,7 +646,7 @@ async def test_a_cancelled_call_ends_at_once_without_the_key():
     async with a_server(None) as url:
         transport = Transport(url, SecretStr(KEY), api_version="v", requests_per_second=1000)
         call = asyncio.create_task(transport.get("/classify_runs/clr_1"))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.05)
         started = real_time.monotonic()
         call.cancel()
         with pytest.raises(asyncio.CancelledError) as caught:

@@ -38,6 +38,7 @@ def running_port(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
+@pytest.mark.slow
 def test_it_stops_while_a_slow_response_is_awaited():
     world = World(troubles=["any:*:slow=60"])
     failed = []
