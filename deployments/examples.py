@@ -15,10 +15,63 @@ from prefect_extend_ai.prefect_io.links import url_for
 from prefect_extend_ai.runs import KindName
 from prefect_extend_ai.tasks import get_run
 
-__all__ = ["inform_owner", "raise_alarm"]
+__all__ = ["inform_owner", "raise_alarm", "send_digest"]
 
+MOST_LINES = 50
+"""Runs that a digest lists; the report has all of them."""
 LONGEST_OWNER = 200
 """Characters of an owner's name that are passed on: metadata is whatever its creator wrote."""
+
+
+@flow(name="send-digest", flow_run_name="digest of {kind} runs")
+async def send_digest(
+    headline: str,
+    kind: KindName = "classify",
+    *,
+    cancelled: list[dict[str, Any]] | None = None,
+    total: int = 0,
+    flow_run_id: str | None = None,
+    channel: str | None = None,
+) -> Any:
+    """Tell people which runs a sweep has cancelled: ids, ages and links, and nothing of the documents.
+
+    Started by an automation once for each sweep that cancelled something.
+
+    Args:
+        headline: The sweep's own sentence.
+        kind: The kind of run.
+        cancelled: The runs, as the sweep's event has them: run_id, age_minutes, dashboard_url, record.
+        total: How many were cancelled, where the event does not list all.
+        flow_run_id: The sweep's flow run, to be linked.
+        channel: A saved notification block to send through, such as slack-webhook/documents. Without one the digest is
+            logged and nothing else.
+    """
+    subject, body = f"Extend, {kind} runs: {headline}", digest_text(cancelled or [], total, flow_run_id)
+    get_run_logger().info("%s\n%s", subject, body)
+    if channel is not None:
+        await _send(channel, subject, body)
+    return Completed(message=f"{headline} ({f'sent to {channel}' if channel else 'the log lists them'})")
+
+
+def digest_text(runs: list[dict[str, Any]], total: int, flow_run_id: str | None) -> str:
+    """A line for each run, and one for the sweep."""
+    lines = [_line(run) for run in runs[:MOST_LINES]]
+    if (more := max(total, len(runs)) - len(lines)) > 0:
+        lines.append(f"and {more:,} more, in the report")
+    if flow_run_id is not None:
+        lines.append(f"The sweep, with its report: {url_for('flow-run', obj_id=flow_run_id) or flow_run_id}")
+    return "\n".join(lines)
+
+
+def _line(run: dict[str, Any]) -> str:
+    age, record = run.get("age_minutes"), run.get("record")
+    facts = [
+        str(run.get("run_id")),
+        f"unchanged for {age:.0f} min" if isinstance(age, int | float) else None,
+        run.get("dashboard_url"),
+        f"record {url_for('artifact', obj_id=record) or record}" if record else None,
+    ]
+    return ", ".join(str(fact) for fact in facts if fact)
 
 
 @flow(name="inform-owner", flow_run_name="inform the owner of {run_id}")
@@ -31,7 +84,7 @@ async def inform_owner(
 ) -> Any:
     """Tell the owner of a document that its run was cancelled, and where to look at it.
 
-    Started by an automation for each `extend.*_run.cancelled` event; submitting the document again would go here too.
+    Started for each `extend.*_run.cancelled` event, by an automation that is off until you switch it on.
 
     Args:
         credentials: The saved Extend Credentials block to work with.

@@ -11,7 +11,7 @@ from prefect_extend_ai.prefect_io.journal import PrefectJournal
 from prefect_extend_ai.prefect_io.reports import read_history, write_report
 from prefect_extend_ai.sweep import Selector
 from prefect_extend_ai.sweep.history import History
-from prefect_extend_ai.sweep.report import Outcome, SweepReport
+from prefect_extend_ai.sweep.report import Cancellation, Outcome, SweepReport
 from prefect_extend_ai.sweep.scan import Target
 from prefect_extend_ai.sweep.staleness import DEFAULT_POLICY, StalePolicy
 
@@ -28,6 +28,7 @@ async def report_sweep(
     history: History | None,
     listed: Sequence[Target],
     *,
+    recovered: Sequence[Cancellation],
     events_last: bool,
 ) -> SweepReport:
     """Write the report and emit the sweep's event; the report as it was written.
@@ -38,6 +39,7 @@ async def report_sweep(
         report: what it did.
         history: the sweeps before it; None where that could not be read.
         listed: the runs that its listing showed as stale.
+        recovered: what it recorded of earlier sweeps.
         events_last: whether the event of each cancelled run is emitted only now.
     """
     if history is not None and not selector.is_named and not report.kind.shows_metadata:
@@ -53,7 +55,7 @@ async def report_sweep(
         unwritten = f"the report could not be written: {error}"
         trouble = f"{report.trouble}; {unwritten}" if report.trouble else unwritten
         report = report.model_copy(update={"trouble": trouble})
-    emit_sweep(report)
+    emit_sweep(report, recovered)
     await tell_cancelled(report.kind, report.cancellations if events_last else [])
     if address is not None:
         # Last, so that it is found: the Artifacts tab of the flow run shows it among the records.

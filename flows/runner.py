@@ -144,7 +144,10 @@ async def _run(sweep: Sweep, journal: PrefectJournal, report: SweepReport, *, ra
             "trouble": str(trouble) if trouble else report.trouble,
         }
     )
-    return await report_sweep(journal, sweep.selector, done, history, found.targets, events_last=rate > FASTEST_PLAN)
+    events_last = rate > FASTEST_PLAN
+    return await report_sweep(
+        journal, sweep.selector, done, history, found.targets, recovered=recovered, events_last=events_last
+    )
 
 
 async def _finish(sweep: Sweep, policy: StalePolicy) -> list[Cancellation]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
+from prefect import runtime
 from prefect.events import emit_event
 
 from prefect_extend_ai.rendering import address
@@ -17,6 +18,9 @@ from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sweep.report import Cancellation, Outcome, SweepReport
 
 __all__ = ["emit_cancelled", "emit_sweep", "tell_cancelled"]
+
+MOST_TOLD = 500
+"""Cancelled runs that a sweep's event lists: the default cap of a sweep, some 100 KB."""
 
 
 def emit_cancelled(kind: RunKind, cancellation: Cancellation) -> None:
@@ -30,14 +34,7 @@ def emit_cancelled(kind: RunKind, cancellation: Cancellation) -> None:
             "prefect.resource.name": cancellation.run_id,
             "extend.kind": kind.value,
         },
-        payload={
-            "run_id": cancellation.run_id,
-            "kind": kind.value,
-            "outcome": cancellation.outcome.value,
-            "age_minutes": round(cancellation.age_minutes, 1) if cancellation.age_minutes is not None else None,
-            "dashboard_url": address(cancellation.dashboard_url),
-            "record": str(cancellation.record) if cancellation.record else None,
-        },
+        payload=_facts(cancellation) | {"kind": kind.value, "outcome": cancellation.outcome.value},
     )
 
 
@@ -48,9 +45,15 @@ async def tell_cancelled(kind: RunKind, cancellations: Iterable[Cancellation]) -
         await asyncio.sleep(0)
 
 
-def emit_sweep(report: SweepReport) -> None:
-    """Say how a sweep ended: `extend.sweep.completed`, `.refused` or `.failed`."""
+def emit_sweep(report: SweepReport, recovered: Iterable[Cancellation] = ()) -> None:
+    """Say how a sweep ended: `extend.sweep.completed`, `.refused` or `.failed`.
+
+    Args:
+        report: the sweep's report.
+        recovered: what it recorded of earlier sweeps; what of it was cancelled has been told by no sweep before.
+    """
     ending = "refused" if report.refusal is not None else "failed" if report.needs_attention else "completed"
+    cancelled = [each for each in (*report.cancellations, *recovered) if each.outcome is Outcome.CANCELLED]
     emit_event(
         event=f"extend.sweep.{ending}",
         resource={
@@ -59,12 +62,28 @@ def emit_sweep(report: SweepReport) -> None:
             "extend.kind": report.kind.value,
             # For automations to match: a schedule left on dry_run must not keep a dead man's switch quiet.
             "extend.dry_run": str(report.dry_run).lower(),
+            # The same: a digest is for sweeps that cancelled something.
+            "extend.cancelled": str(len(cancelled)),
         },
         payload={
             "headline": report.headline,
+            "kind": report.kind.value,
             "dry_run": report.dry_run,
             "selected": report.selected,
             "counts": {outcome.value: count for outcome, count in report.counts.items()},
             "exempt": report.exempt,
+            "cancelled": [_facts(each) for each in cancelled[:MOST_TOLD]],
+            "cancelled_total": len(cancelled),
+            "flow_run_id": runtime.flow_run.id,
         },
     )
+
+
+def _facts(cancellation: Cancellation) -> dict[str, str | float | None]:
+    """Ids, times and links, nothing of the document."""
+    return {
+        "run_id": cancellation.run_id,
+        "age_minutes": round(cancellation.age_minutes, 1) if cancellation.age_minutes is not None else None,
+        "dashboard_url": address(cancellation.dashboard_url),
+        "record": str(cancellation.record) if cancellation.record else None,
+    }

@@ -99,6 +99,11 @@ class Account:
         answer.raise_for_status()
         return answer.json()
 
+    def automations(self):
+        answer = self.api.post("/automations/filter", json={})
+        answer.raise_for_status()
+        return answer.json()
+
     def eventually(self, look, patience=PATIENCE_SECONDS):
         """What `look` finds, once it finds something."""
         deadline = time.monotonic() + patience

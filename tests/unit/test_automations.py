@@ -12,9 +12,9 @@ from uuid import uuid4
 import pytest
 import yaml
 
-from prefect_extend_ai.deployments.examples import inform_owner, raise_alarm
+from prefect_extend_ai.deployments.examples import MOST_LINES, digest_text, inform_owner, raise_alarm, send_digest
 
-FLOWS = {"inform_owner": inform_owner, "raise_alarm": raise_alarm}
+FLOWS = {"inform_owner": inform_owner, "raise_alarm": raise_alarm, "send_digest": send_digest}
 DEPLOYMENTS = yaml.safe_load(files("prefect_extend_ai.deployments").joinpath("automations.yaml").read_text())[
     "deployments"
 ]
@@ -26,7 +26,18 @@ TRIGGERS = {
 RUN_ID = str(uuid4())
 EVENT = {
     "resource": {"prefect.resource.id": f"prefect.flow-run.{RUN_ID}", "prefect.resource.name": "a-sweep"},
+    "related": [
+        {
+            "prefect.resource.id": f"prefect.deployment.{RUN_ID}",
+            "prefect.resource.role": "deployment",
+            "prefect.resource.name": "extend-extract",
+        }
+    ],
     "payload": {
+        "headline": "Cancelled 1 of 1 stale extract run",
+        "cancelled": [{"run_id": "exr_1", "age_minutes": 81.2, "dashboard_url": None, "record": None}],
+        "cancelled_total": 1,
+        "flow_run_id": RUN_ID,
         "run_id": "clr_1",
         "kind": "extract",
         "validated_state": {"type": "FAILED", "name": "Refused", "message": "too many"},
@@ -36,12 +47,18 @@ ABSENT = {"absent": ..., "null": None, "empty": ""}
 VALUES = [
     "payload run_id",
     "payload kind",
+    "payload headline",
+    "payload cancelled",
+    "payload cancelled_total",
+    "payload flow_run_id",
     "payload validated_state",
     "payload validated_state name",
     "payload validated_state message",
 ]
 LACKING = [*itertools.product(VALUES, ABSENT), ("payload validated_state type", "absent")]
 LACKING += [("resource prefect.resource.name", "absent"), ("resource prefect.resource.name", "empty")]
+MAY_BE_EMPTY = {"flow_run_id", "cancelled", "total"}
+SWEEP_FLOWS = {"cancel-stale-runs", "cancel-runs"}
 
 
 def render(parameters, event):
@@ -77,14 +94,19 @@ def filled_in(name, event):
     flow = FLOWS[function]
     own = {"credentials": {"api_key": "sk_1"}} if flow is inform_owner else {}
     flow.validate_parameters(rendered | own)
-    assert all(value for name, value in rendered.items() if name != "flow_run_id"), rendered
+    assert all(value for name, value in rendered.items() if name not in MAY_BE_EMPTY), rendered
     return rendered
 
 
 def test_an_event_with_everything_fills_in_what_it_has():
-    alarm = filled_in("Extend: a sweep was refused or failed", EVENT)
+    alarm = filled_in("Extend: a sweep was refused, failed or crashed", EVENT)
     assert alarm == {"subject": "a-sweep: Refused", "body": "too many", "flow_run_id": RUN_ID}
     assert filled_in("Extend: a run was cancelled", EVENT) == {"run_id": "clr_1", "kind": "extract"}
+    digest = filled_in("Extend: a sweep cancelled runs", EVENT)
+    assert digest["cancelled"] == EVENT["payload"]["cancelled"]
+    assert (digest["headline"], digest["total"]) == ("Cancelled 1 of 1 stale extract run", 1)
+    silence = filled_in("Extend: no sweep has ended", EVENT)
+    assert silence["subject"] == "No Extend sweep of extend-extract has ended for 45 minutes"
 
 
 @pytest.mark.parametrize("trigger", TRIGGERS)
@@ -96,6 +118,109 @@ def test_no_absent_value_keeps_an_automation_from_acting(trigger, path, how):
 @pytest.mark.parametrize("trigger", TRIGGERS)
 def test_an_event_without_payload_starts_what_it_should(trigger):
     filled_in(trigger, EVENT | {"payload": {}})
+    filled_in(trigger, EVENT | {"payload": {}, "related": []})
+
+
+def test_deployments_and_automations_have_names_of_their_own():
+    names = [each["name"] for each in DEPLOYMENTS]
+    assert names == ["extend-digest", "extend-owner-message", "extend-alarm"]
+    assert len(TRIGGERS) == sum(len(each["triggers"]) for each in DEPLOYMENTS)
+
+
+def test_a_message_for_each_run_is_off_unless_switched_on():
+    off = [name for name, (_, trigger) in TRIGGERS.items() if not trigger.get("enabled", True)]
+    assert off == ["Extend: a run was cancelled"]
+
+
+def covers(trigger, event, **labels):
+    """Whether Prefect counts this event of a sweep for this automation."""
+    from prefect.server.events.schemas.automations import EventTrigger
+    from prefect.server.events.schemas.events import ReceivedEvent
+
+    keep = {"after", "expect", "match", "match_related", "for_each", "threshold", "posture", "within"}
+    built = EventTrigger(
+        **{"posture": "Reactive", "threshold": 1, "within": 0}
+        | {name: value for name, value in TRIGGERS[trigger][1].items() if name in keep}
+    )
+    roles = {"flow": labels.pop("flow", "cancel-stale-runs"), "deployment": labels.pop("deployment", "extend")}
+    related = [
+        {
+            "prefect.resource.id": f"prefect.{role}.{name}",
+            "prefect.resource.role": role,
+            "prefect.resource.name": name,
+        }
+        for role, name in roles.items()
+        if name
+    ]
+    resource = {"prefect.resource.id": "extend.sweep.classify.default", "prefect.resource.name": "a sweep", **labels}
+    facts = {"occurred": "2026-03-01T12:00:00Z", "id": uuid4(), "event": event}
+    received = ReceivedEvent(resource=resource, related=related, **facts)
+    return built.expects(event) and built.covers(received), built.bucketing_key(received)
+
+
+SWEPT = {"extend.dry_run": "false", "extend.cancelled": "3"}
+DIGEST, SILENCE = "Extend: a sweep cancelled runs", "Extend: no sweep has ended"
+
+
+@pytest.mark.parametrize(
+    ("event", "labels", "digest"),
+    [
+        ("extend.sweep.completed", {}, True),
+        ("extend.sweep.failed", {}, True),
+        ("extend.sweep.completed", {"extend.cancelled": "0"}, False),
+        ("extend.sweep.completed", {"flow": "cancel-runs"}, True),
+        ("extend.classify_run.cancelled", {}, False),
+    ],
+)
+def test_a_digest_is_for_a_sweep_that_cancelled_something(event, labels, digest):
+    assert covers(DIGEST, event, **SWEPT | labels)[0] is digest
+
+
+@pytest.mark.parametrize(
+    ("event", "labels", "alive"),
+    [
+        ("extend.sweep.completed", {"extend.cancelled": "0"}, True),
+        ("extend.sweep.failed", {}, True),
+        ("extend.sweep.refused", {}, True),
+        ("extend.sweep.completed", {"extend.dry_run": "true"}, False),
+        ("extend.sweep.completed", {"flow": "cancel-runs"}, False),
+        ("extend.sweep.completed", {"deployment": None}, False),
+    ],
+)
+def test_a_real_sweep_of_a_deployment_is_a_sign_of_life(event, labels, alive):
+    assert covers(SILENCE, event, **SWEPT | labels)[0] is alive
+
+
+def test_the_dead_mans_switch_counts_for_each_deployment():
+    keys = {covers(SILENCE, "extend.sweep.completed", **SWEPT, deployment=name)[1] for name in ("extend", "acme")}
+    assert keys == {("prefect.deployment.extend",), ("prefect.deployment.acme",)}
+
+
+@pytest.mark.parametrize("flow", ["cancel-stale-runs", "cancel-runs", "send-digest", "inform-owner"])
+@pytest.mark.parametrize("state", ["Crashed", "Failed"])
+def test_each_flow_that_crashes_raises_one_alarm(flow, state):
+    event = f"prefect.flow-run.{state}"
+    alarms = [name for name, (function, _) in TRIGGERS.items() if function == "raise_alarm"]
+    assert sum(covers(name, event, flow=flow)[0] for name in alarms) == 1
+    # An alarm about an alarm would go on for ever.
+    assert not any(covers(name, event, flow="raise-alarm")[0] for name in alarms)
+
+
+def test_a_digest_says_ids_ages_and_links_and_how_many_more():
+    run = {"run_id": "clr_0", "age_minutes": 81.4, "dashboard_url": "https://dashboard.extend.ai/1", "record": RUN_ID}
+    first, *rest, more, sweep = digest_text([run] * 99, 120, RUN_ID).splitlines()
+    assert first.startswith("clr_0, unchanged for 81 min, https://dashboard.extend.ai/1, record ")
+    assert (len(rest), more) == (MOST_LINES - 1, f"and {120 - MOST_LINES} more, in the report")
+    assert sweep.startswith("The sweep, with its report: ")
+    assert RUN_ID in first
+    assert RUN_ID in sweep
+    assert digest_text([{"run_id": "clr_1"}], 1, None) == "clr_1"
+
+
+def test_every_flow_of_the_automations_is_one_that_check_finds():
+    from prefect_extend_ai.cli.fleet import which_flow
+
+    assert {which_flow("renamed", each["entrypoint"]) for each in DEPLOYMENTS} == {each.name for each in FLOWS.values()}
 
 
 def test_every_template_has_a_default():

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
+from functools import partial
 from importlib.resources import files
 
 import pytest
-from prefect import flow
+from prefect.events import emit_event
 
 from prefect_extend_ai import ExtendCredentials, StalePolicy, SweepFailed, SweepRefused, SweepReport
-from prefect_extend_ai.deployments.examples import inform_owner, raise_alarm
+from prefect_extend_ai.deployments.examples import inform_owner, raise_alarm, send_digest
 from prefect_extend_ai.errors import ExtendAPIError
 from prefect_extend_ai.flows import cancel_stale_runs
-from prefect_extend_ai.prefect_io.events import emit_sweep
+from prefect_extend_ai.prefect_io import events
 from prefect_extend_ai.sweep.journal import Scope
 
 ROOT = files("prefect_extend_ai.deployments")
@@ -33,10 +35,29 @@ def automated(account, request):
     return account
 
 
-async def test_each_cancelled_run_starts_a_run_of_the_example_flow(automated):
+async def test_a_sweep_that_cancelled_runs_starts_one_digest(automated):
     stale = automated.world.stale()
     report = await cancel_stale_runs(await ExtendCredentials.aload("extend"))
     assert report.counts == {"cancelled": 3}
+    await cancel_stale_runs(await ExtendCredentials.aload("extend"))  # which cancels nothing
+    [digest] = automated.eventually(lambda: automated.runs("send-digest"))
+    parameters = digest["parameters"]
+    assert [run["run_id"] for run in parameters["cancelled"]] == [each.run_id for each in report.cancellations]
+    assert {run["run_id"] for run in parameters["cancelled"]} == set(stale)
+    assert "Ada" not in json.dumps(digest)
+    state = await send_digest(**parameters, return_state=True)
+    assert state.message == "Cancelled 3 of 3 stale classify runs (the log lists them)"
+    # A flow run for each cancelled run is for those who switch it on.
+    assert automated.runs("inform-owner") == []
+    [off] = [each for each in automated.automations() if not each["enabled"]]
+    assert off["name"] == "Extend: a run was cancelled"
+
+
+async def test_a_message_for_each_run_comes_where_it_is_on(automated):
+    [off] = [each for each in automated.automations() if not each["enabled"]]
+    automated.api.patch(f"/automations/{off['id']}", json={"enabled": True}).raise_for_status()
+    stale = automated.world.stale()
+    await cancel_stale_runs(await ExtendCredentials.aload("extend"))
     owners = automated.eventually(lambda: len(found := automated.runs("inform-owner")) == 3 and found)
     assert {run["parameters"]["run_id"] for run in owners} == set(stale)
     assert {run["parameters"]["kind"] for run in owners} == {"classify"}
@@ -74,25 +95,38 @@ async def test_a_sweep_that_is_refused_or_fails_raises_one_alarm(automated):
     assert second["parameters"]["subject"] == "extend classify: nothing cancelled: Failed"
 
 
-@flow(name="cancel-stale-runs")
-def sweep():
-    """Nothing but the event that a sweep ends with."""
-    emit_sweep(SweepReport())
+@pytest.fixture
+def swept(monkeypatch):
+    """Emits what a sweep of a deployment ends with, as if a worker had carried it out."""
+
+    def emit(deployment, **report):
+        related = [
+            {"prefect.resource.id": "prefect.flow.1", "prefect.resource.role": "flow"}
+            | {"prefect.resource.name": "cancel-stale-runs"},
+            {"prefect.resource.id": f"prefect.deployment.{deployment}", "prefect.resource.role": "deployment"}
+            | {"prefect.resource.name": deployment},
+        ]
+        monkeypatch.setattr(events, "emit_event", partial(emit_event, related=related))
+        events.emit_sweep(SweepReport(**report))
+
+    return emit
 
 
 @pytest.mark.parametrize("automated", [SECONDS], indirect=True)
-def test_the_dead_mans_switch_fires_only_when_no_sweep_completes(automated):
-    # What fired while this was being set up does not count: from the first sweep on there is a sweep every 3 seconds.
-    sweep()
-    time.sleep(3)
-    before = len(automated.runs("raise-alarm"))
+def test_the_dead_mans_switch_fires_once_where_sweeps_stop(automated, swept):
+    def silent():
+        return [each["parameters"]["subject"] for each in automated.runs("raise-alarm")]
+
+    # One deployment goes on, failing; another only rehearses after its one real sweep.
+    swept("acme")
     for _ in range(2 * SECONDS // 3):
-        sweep()
+        swept("extend", trouble="the key is wrong")
+        swept("acme", dry_run=True)
         time.sleep(3)
-    assert len(automated.runs("raise-alarm")) == before
-    automated.eventually(lambda: len(automated.runs("raise-alarm")) > before)
-    latest = max(automated.runs("raise-alarm"), key=lambda run: run["created"])
-    assert latest["parameters"]["subject"] == "No Extend sweep has completed for 45 minutes"
+    assert automated.eventually(silent) == ["No Extend sweep of acme has ended for 45 minutes"]
+    automated.eventually(lambda: len(silent()) == 2)
+    time.sleep(SECONDS)  # more than a second alarm of the same silence would take
+    assert sorted(silent()) == [f"No Extend sweep of {name} has ended for 45 minutes" for name in ("acme", "extend")]
 
 
 async def test_an_alarm_without_a_channel_is_a_failed_flow_run(prefect_server):
