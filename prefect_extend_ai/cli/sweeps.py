@@ -22,6 +22,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect_extend_ai.cli.blocks import deployment_name
 from prefect_extend_ai.cli.fleet import SWEEP, Member
 from prefect_extend_ai.cli.watch import LastSweep, PastRun, ScheduleFacts, Watch
+from prefect_extend_ai.prefect_io.flow_runs import SKIPPED
 from prefect_extend_ai.rendering import visible
 from prefect_extend_ai.runs import RunKind
 
@@ -136,7 +137,8 @@ class Watches:
 
 
 def _is_real(run: FlowRun) -> bool:
-    return not run.parameters.get("dry_run")
+    """Whether it swept for real: no dry run, and not left to a later sweep."""
+    return not run.parameters.get("dry_run") and run.state_name != SKIPPED
 
 
 def last_sweep(run: FlowRun, now: datetime) -> LastSweep:
