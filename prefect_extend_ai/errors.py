@@ -4,6 +4,7 @@ ExtendError
 ├── ExtendInputError                    invalid input, found before any request was sent (also a ValueError)
 ├── ExtendTransportError                no response: connection, TLS, timeout
 │   └── ExtendNotSentError                  the request was never sent
+│       └── ExtendNetworkError                  this machine's network settings let none out: proxy, certificates
 ├── ExtendAPIError                      an error response: status, code, message, request_id
 │   ├── ExtendAccountError                  refused because of the account or its key
 │   │   ├── ExtendAuthError                     401  the key is wrong, expired or revoked
@@ -33,6 +34,7 @@ __all__ = [
     "ExtendCachedResponseError",
     "ExtendError",
     "ExtendInputError",
+    "ExtendNetworkError",
     "ExtendNotFoundError",
     "ExtendNotSentError",
     "ExtendPermissionError",
@@ -65,6 +67,14 @@ class ExtendTransportError(ExtendError):
 
 class ExtendNotSentError(ExtendTransportError):
     """The request was never sent: the rate limit allowed none in time, or it was withdrawn."""
+
+
+class ExtendNetworkError(ExtendNotSentError):
+    """This machine's network settings let no request out, and a retry would not help. The message names the variable.
+
+    A missing or unreadable authority (SSL_CERT_FILE), a SOCKS proxy without its package, a proxy whose name cannot be
+    resolved, an invalid NO_PROXY.
+    """
 
 
 class ExtendAPIError(ExtendError):

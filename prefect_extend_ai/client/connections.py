@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import httpx
 from pydantic import SecretStr
+
+from prefect_extend_ai.client.network import tls_context
+from prefect_extend_ai.errors import ExtendNetworkError
 
 __all__ = ["Connect", "Connections"]
 
@@ -32,6 +36,8 @@ class Connections:
         connect_timeout: in seconds.
         read_timeout: seconds without a byte.
         transport: replaces the network in tests.
+
+    Raises ExtendNetworkError where the certificates that the environment names cannot be read.
     """
 
     def __init__(
@@ -46,6 +52,7 @@ class Connections:
     ) -> None:
         url = httpx.URL(base_url)
         self.host = url.host
+        self.url = url
         self._base_url = base_url
         self._auth = _Bearer(api_key)
         self._headers = headers
@@ -55,7 +62,7 @@ class Connections:
         self.traces = transport is None or isinstance(transport, httpx.AsyncHTTPTransport)
         """Whether httpcore's `trace` extension reports when a request leaves. Transports of tests do not have it."""
         # Shared, because reading the certificates takes 20 ms. Not needed for plain http, nor by another transport.
-        self._tls = False if self._is_plain or transport is not None else httpx.create_ssl_context()
+        self._tls = False if self._is_plain or transport is not None else _authorities()
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._all: list[httpx.AsyncClient] = []
         self._free: list[httpx.AsyncClient] = []
@@ -105,6 +112,13 @@ class Connections:
         )
         self._all.append(http)
         return http
+
+
+def _authorities() -> ssl.SSLContext:
+    try:
+        return tls_context()
+    except ValueError as error:
+        raise ExtendNetworkError(str(error)) from None
 
 
 class _Bearer(httpx.Auth):

@@ -13,10 +13,12 @@ from pydantic import SecretStr
 
 from prefect_extend_ai.client.bodies import read_response
 from prefect_extend_ai.client.connections import Connect, Connections
+from prefect_extend_ai.client.network import settings_problem
 from prefect_extend_ai.client.responses import ApiResponse, error_for
 from prefect_extend_ai.errors import (
     ExtendAPIError,
     ExtendCachedResponseError,
+    ExtendNetworkError,
     ExtendNotSentError,
     ExtendRateLimitError,
     ExtendTransportError,
@@ -163,10 +165,18 @@ class Wire:
             request_id = self._redacted(error.request_id or "") or None
             failure = ExtendUnexpectedResponseError(error.message, status=error.status, request_id=request_id)
         except Exception as error:  # noqa: BLE001  # lower layers sometimes leak their own exceptions through httpx
-            said = f"{method} {path} at {self._connections.host}: {self._redacted(_why_no_response(error))}"
-            unsent = method != "GET" and call.doing != AWAY and isinstance(error, NO_CONNECTION)
-            failure = (ExtendNotSentError if unsent else ExtendTransportError)(said)
+            failure = self._no_response(call, f"{method} {path}", error)
         raise failure
+
+    def _no_response(self, call: Call, what: str, error: Exception) -> ExtendTransportError:
+        problem = settings_problem(error, self._connections.url) if call.doing != AWAY else None
+        kind: type[ExtendTransportError] = ExtendTransportError
+        if problem is not None:
+            kind = ExtendNetworkError
+        elif not what.startswith("GET") and call.doing != AWAY and isinstance(error, NO_CONNECTION):
+            kind = ExtendNotSentError
+        said = self._redacted(problem or _why_no_response(error))
+        return kind(f"{what} at {self._connections.host}: {said}")
 
     async def _send(
         self, call: Call, http: httpx.AsyncClient, method: str, path: str, params: Params | None

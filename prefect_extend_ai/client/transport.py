@@ -19,6 +19,7 @@ from prefect_extend_ai.client.rate_limiter import RateLimiter, TooLate
 from prefect_extend_ai.client.responses import ApiResponse
 from prefect_extend_ai.errors import (
     ExtendError,
+    ExtendNetworkError,
     ExtendNotSentError,
     ExtendRateLimitError,
     ExtendServerError,
@@ -219,7 +220,7 @@ class Transport:
 
     async def _create(self, call: Call, path: str, before_send: Callable[[], None]) -> ApiResponse:
         def retry(error: Exception) -> bool:
-            if isinstance(error, ExtendNotSentError):
+            if isinstance(error, ExtendNotSentError) and not isinstance(error, ExtendNetworkError):
                 with suppress(ExtendNotSentError):  # a request that was withdrawn never left either
                     before_send()
                     return True
@@ -230,7 +231,9 @@ class Transport:
     async def _read(self, call: Call, path: str, params: Params | None) -> ApiResponse:
         def retry(error: Exception) -> bool | float:
             late = loop_time() + (call.asked_to_wait or 0) >= call.ends
-            if late or not isinstance(error, ExtendServerError | ExtendTransportError):
+            if late or isinstance(error, ExtendNetworkError):
+                return False
+            if not isinstance(error, ExtendServerError | ExtendTransportError):
                 return False
             return True if call.asked_to_wait is None else call.asked_to_wait
 
