@@ -12,6 +12,7 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.settings import get_current_settings
 
 from prefect_extend_ai.cli.versions import require_prefect
+from prefect_extend_ai.client.network import settings_problem
 from prefect_extend_ai.errors import RecordError
 from prefect_extend_ai.prefect_io.addresses import without_password
 
@@ -43,11 +44,23 @@ async def prefect_api() -> AsyncIterator[PrefectClient]:
         status = error.response.status_code
         hint = ": set PREFECT_API_AUTH_STRING or PREFECT_API_KEY" if status in (401, 403) else ""
         problem = f"answers HTTP {status} to {error.request.method} {error.request.url.path}{hint}"
-    except (httpx.HTTPError, PrefectException, OSError) as error:
-        problem = f"does not answer ({type(error).__name__}): is the server up, and PREFECT_API_URL right?"
+    except (httpx.HTTPError, httpx.InvalidURL, ImportError, PrefectException, OSError) as error:
+        wrong = _settings_problem(error)
+        problem = f"cannot be reached: {wrong}" if wrong else _no_answer(error)
     else:
         return
     raise RecordError(f"Prefect at {without_password(get_current_settings().api.url)} {problem}")
+
+
+def _settings_problem(error: Exception) -> str | None:
+    try:
+        return settings_problem(error, httpx.URL(get_current_settings().api.url or ""))
+    except httpx.InvalidURL:
+        return "PREFECT_API_URL is not an address"
+
+
+def _no_answer(error: Exception) -> str:
+    return f"does not answer ({type(error).__name__}): is the server up, and PREFECT_API_URL right?"
 
 
 async def deployment_of(prefect: PrefectClient, flow: str, name: str) -> DeploymentResponse | None:

@@ -111,10 +111,11 @@ class ArtifactStore:
             raise
         except (httpx.HTTPError, PrefectException, OSError, ValueError) as error:
             why = _first_line(error)
-            if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in REFUSALS:
+            status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else None
+            if status in REFUSALS:
                 kind = RecordRefusedError
         where = without_password(self.client.api_url)
-        raise kind(f"Prefect's API at {where} failed, so {otherwise} ({why}): look whether it is up")
+        raise kind(f"Prefect's API at {where} failed, so {otherwise} ({why}): {_what_to_do(status)}")
 
     def delete(self, artifact_id: UUID) -> None:
         """Delete an artifact that has a successor, meanwhile: nothing has to wait for it."""
@@ -143,6 +144,21 @@ class ArtifactStore:
             _, late = await asyncio.wait(self._deletes, timeout=LATE_DELETES)
             for each in late:
                 each.cancel()
+
+
+def _what_to_do(status: int | None) -> str:
+    """What to do about a status of Prefect's; None where there was no response."""
+    match status:
+        case 413:
+            return "it is too large for Prefect, or for a proxy before it"
+        case 429:
+            return "Prefect limits how many requests it takes; wait, or ask for a higher limit"
+        case 401 | 403:
+            return "check PREFECT_API_KEY or PREFECT_API_AUTH_STRING"
+        case status if status is not None and status < 500:
+            return "Prefect refuses it"
+        case _:
+            return "look whether it is up"
 
 
 def _first_line(error: Exception) -> str:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
 
+from prefect_extend_ai.errors import RecordRefusedError
 from prefect_extend_ai.prefect_io.artifacts import record_url
 from prefect_extend_ai.prefect_io.journal import PrefectJournal
 from prefect_extend_ai.prefect_io.links import url_for
@@ -51,11 +53,25 @@ async def write_report(
     kept = history.dump() if key == _key("sweep", journal.scope) else {}
     artifact = await journal.write(key=key, metadata_=kept | report_metadata(report), **facts)
     if report.cancellations:
-        rows = json.dumps(report_table(report, record_url))
-        await journal.write(key=f"{key}-runs", type="table", description=facts["description"], data=rows)
+        await _write_table(journal, f"{key}-runs", facts["description"], report_table(report, record_url))
     if report.counts[Outcome.CANCELLED]:
         await journal.write(key=last_cancelled_key(journal.scope), **facts)
     return record_url(artifact.id) or f"artifact {artifact.id}"
+
+
+async def _write_table(journal: PrefectJournal, key: str, description: str, rows: list[dict[str, Any]]) -> None:
+    """Write the table, or as many of its first rows as Prefect takes. Raises RecordError."""
+    shown = rows
+    while True:
+        cut = f" (the first {len(shown)} of {len(rows)} runs: Prefect takes no more)" if len(shown) < len(rows) else ""
+        try:
+            await journal.write(key=key, type="table", description=description + cut, data=json.dumps(shown))
+        except RecordRefusedError:
+            if len(shown) <= 1:
+                raise
+            shown = shown[: len(shown) // 2]
+        else:
+            return
 
 
 def report_key(report: SweepReport, scope: Scope) -> str:

@@ -54,6 +54,7 @@ class Recorder:
         self.stop = stop
         self.unrecorded: set[str] = set()
         self._deadline: float | None = None
+        self._lost: RecordError | None = None
         self._patience = WRITE_PATIENCE
         # So many are made ready at once: rendering takes a thread, and the journal writes one after the other.
         self._writers = asyncio.Semaphore(4)
@@ -91,9 +92,14 @@ class Recorder:
             logger.warning("The intent of a batch could not be completed, and will be at the end: %s", why)
 
     async def finish(self) -> None:
-        """Complete what could not be completed before. Harmless where it fails: the next sweep finds the records."""
+        """Complete what could not be completed before. Harmless where it fails: the next sweep finds the records.
+
+        Where all is recorded after a wait for Prefect, the wait was no error.
+        """
         for late in list(self._late.values()):
             await self.complete(*late)
+        if not self.unrecorded and not self._late:
+            self.stop.overcome(self._lost)
 
     async def _record(self, intent: CancelIntent, finals: Sequence[Settled]) -> dict[str, UUID]:
         left = [each for each in finals if each.final is not None]
@@ -148,6 +154,7 @@ class Recorder:
             self._deadline = loop_time() + RECORD_PATIENCE
         if isinstance(error, TimeoutError):
             error = RecordError("Prefect's API did not answer a write in time: look whether it is up")
+        self._lost = self._lost or error
         self.stop.set(f"no further cancel was sent, because records cannot be written: {error}", error)
 
     async def _record_apart(self, intent: CancelIntent, finals: Sequence[Settled], error: Exception) -> dict[str, UUID]:

@@ -40,6 +40,11 @@ class Stop:
         self.error = self.error or error
         self._notify()
 
+    def overcome(self, error: ExtendError | None) -> None:
+        """The error that stopped the sweep is over, and nothing was lost: it stays stopped, without an error."""
+        if error is self.error:
+            self.error = None
+
     def after(self, seconds: float, reason: str) -> None:
         """Stop in this many seconds."""
         asyncio.get_running_loop().call_later(seconds, self.set, reason)

@@ -77,8 +77,10 @@ class SmallPrefect:
 
 
 def report_of(runs):
-    cancellations = [Cancellation(run_id=f"clr_{number}", outcome=Outcome.DEFERRED) for number in range(runs)]
-    return SweepReport(limit_minutes=60).with_cancellations(cancellations)
+    facts = {"outcome": Outcome.DEFERRED, "reason": "over the cap"}
+    return SweepReport(limit_minutes=60).with_cancellations(
+        Cancellation(run_id=f"clr_{number}", **facts) for number in range(runs)
+    )
 
 
 @pytest.mark.parametrize(("takes", "kept"), [(100, 100), (99, 50), (30, 25), (1, 1)])

@@ -82,9 +82,30 @@ def test_nothing_is_cancelled_once_prefect_takes_nothing(stage, fate):
     assert later.outcome is Outcome.DEFERRED
 
 
+@pytest.mark.parametrize("fate", ["before", "after"])
+def test_a_wait_for_prefect_is_no_error_once_all_is_recorded(stage, fate):
+    on = stage({}, fails={3: fate, 4: "before"})
+    on.cancel()
+    on.run(on.sweep.finish())
+    assert len(on.prefect.records) == 1
+    assert on.sweep.stop.reason is not None
+    assert on.sweep.stop.error is None
+
+
+def test_an_error_that_is_not_the_wait_stays(stage):
+    on = stage({}, fails={3: "before", 4: "before"})
+    other = RecordError("of another batch")
+    on.sweep.stop.set("another batch could not be logged", other)
+    on.cancel()
+    on.run(on.sweep.finish())
+    assert on.sweep.stop.error is other
+
+
 def test_a_prefect_that_stays_away_is_given_up_in_time(stage):
     on = stage({}, {}, down_from=3)
     cancellations = on.cancel()
+    on.run(on.sweep.finish())
+    assert isinstance(on.sweep.stop.error, RecordError)
     assert on.sweep._recorder.unrecorded == {each.run_id for each in cancellations if each.outcome is Outcome.CANCELLED}
     assert on.sweep._recorder.unrecorded
     assert all(each.record is None for each in cancellations)
