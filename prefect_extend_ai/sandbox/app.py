@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from prefect_extend_ai.runs import CANCELLING, PROCESSING, RunKind
 from prefect_extend_ai.sandbox.behaviour import Behaviour
-from prefect_extend_ai.sandbox.creation import creation
+from prefect_extend_ai.sandbox.creation import read_creation
 from prefect_extend_ai.sandbox.faults import Fault, fault_response
 from prefect_extend_ai.sandbox.gateway import Gateway, call_of
 from prefect_extend_ai.sandbox.listing import Query, SortBy
@@ -64,7 +64,7 @@ def _routes(kind: RunKind, world: World) -> list[Route]:
         call, body = call_of(request), await request.body()
         with world.lock:
             others = (each for each in world.runs.values() if each.workspace == call.workspace)
-            run = creation(kind, body, others, world.behaviour)
+            run = read_creation(kind, body, others, world.behaviour)
             return _json(world.create(kind, call.workspace, source_id=call.request_id, **run))
 
     def found(request: Request) -> Record:

@@ -13,12 +13,12 @@ from prefect_extend_ai.sandbox.objects import CONFIGS, file_id
 from prefect_extend_ai.sandbox.population import processors
 from prefect_extend_ai.sandbox.record import Processor, Record
 
-__all__ = ["creation"]
+__all__ = ["read_creation"]
 
 _FILE = ("url", "id", "text", "base64")
 
 
-def creation(kind: RunKind, body: bytes, others: Iterable[Record], behaviour: Behaviour) -> dict[str, Any]:
+def read_creation(kind: RunKind, body: bytes, others: Iterable[Record], behaviour: Behaviour) -> dict[str, Any]:
     """The attributes of the run to create, for `World.add`. Raises Fault 400 for an invalid request.
 
     Args:
