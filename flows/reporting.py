@@ -49,13 +49,14 @@ async def report_sweep(
     say = get_run_logger().warning if report.needs_attention else get_run_logger().info
     say(report.headline)
     address = None
+    is_news = history.is_news(report, datetime.now(UTC)) if history is not None else None
     try:
         address = await leave_report(journal, selector, report, history)
     except RecordError as error:
         unwritten = f"the report could not be written: {error}"
         trouble = f"{report.trouble}; {unwritten}" if report.trouble else unwritten
         report = report.model_copy(update={"trouble": trouble})
-    emit_sweep(report, recovered)
+    emit_sweep(report, recovered, is_news=is_news)
     await tell_cancelled(report.kind, report.cancellations if events_last else [])
     if address is not None:
         # Last, so that it is found: the Artifacts tab of the flow run shows it among the records.

@@ -45,12 +45,14 @@ async def tell_cancelled(kind: RunKind, cancellations: Iterable[Cancellation]) -
         await asyncio.sleep(0)
 
 
-def emit_sweep(report: SweepReport, recovered: Iterable[Cancellation] = ()) -> None:
+def emit_sweep(report: SweepReport, recovered: Iterable[Cancellation] = (), *, is_news: bool | None = None) -> None:
     """Say how a sweep ended: `extend.sweep.completed`, `.refused` or `.failed`.
 
     Args:
         report: the sweep's report.
         recovered: what it recorded of earlier sweeps; what of it was cancelled has been told by no sweep before.
+        is_news: whether it needs a person for something that no sweep before it has told of; None where nobody knows
+            what the ones before have told.
     """
     ending = "refused" if report.refusal is not None else "failed" if report.needs_attention else "completed"
     cancelled = [each for each in (*report.cancellations, *recovered) if each.outcome is Outcome.CANCELLED]
@@ -64,6 +66,8 @@ def emit_sweep(report: SweepReport, recovered: Iterable[Cancellation] = ()) -> N
             "extend.dry_run": str(report.dry_run).lower(),
             # The same: a digest is for sweeps that cancelled something.
             "extend.cancelled": str(len(cancelled)),
+            # The same: an outage refuses sweep after sweep, and is one trouble.
+            "extend.news": str(report.needs_attention if is_news is None else is_news).lower(),
         },
         payload={
             "headline": report.headline,

@@ -6,12 +6,14 @@ and it never grows: it keeps the last `SWEEPS` sweeps, and `HOLDS` runs.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from prefect_extend_ai.sweep.pending import ALARMS
 from prefect_extend_ai.sweep.policy import StalePolicy
 from prefect_extend_ai.sweep.report import Outcome, SweepReport
 from prefect_extend_ai.sweep.scan import Target
@@ -32,6 +34,9 @@ HOLD_LASTS = timedelta(hours=1)
 HOLD_KEPT = timedelta(days=1)
 """After so long it is forgotten, where no sweep has checked it again."""
 
+STOPPED = 2
+"""How a stopped sweep is written, where one that ended Failed otherwise is 1."""
+
 SWEEPS_META = "extend_sweeps"
 HOLDS_META = "extend_holds"
 """Metadata of a report: the last sweeps, and the held runs that no listing shows as held."""
@@ -39,13 +44,17 @@ HOLDS_META = "extend_holds"
 
 @dataclass(frozen=True, slots=True)
 class PastSweep:
-    """One sweep as a bar: how many runs were stale, how many of them were cancelled, and how many need a person."""
+    """One sweep as a bar: how many runs were stale, how many of them were cancelled, and how many need a person.
+
+    `alarm`: it ended Failed. `stopped`: because a guard refused it, or an error stopped it.
+    """
 
     at: datetime
     stale: int = 0
     cancelled: int = 0
     failed: int = 0
     alarm: bool = False
+    stopped: bool = False
 
     @classmethod
     def of(cls, report: SweepReport, now: datetime) -> PastSweep:
@@ -57,6 +66,7 @@ class PastSweep:
             cancelled=report.counts[Outcome.CANCELLED],
             failed=failed,
             alarm=report.needs_attention,
+            stopped=report.refusal is not None or report.trouble is not None,
         )
 
 
@@ -81,7 +91,7 @@ class History:
         metadata = metadata or {}
         return cls(
             [
-                PastSweep(datetime.fromtimestamp(at, UTC), stale, cancelled, failed, bool(alarm))
+                PastSweep(datetime.fromtimestamp(at, UTC), stale, cancelled, failed, bool(alarm), alarm == STOPPED)
                 for at, stale, cancelled, failed, alarm in _rows(metadata.get(SWEEPS_META), 5)
             ][-SWEEPS:],
             {run_id: Hold(changed, seen) for run_id, changed, seen in _rows(metadata.get(HOLDS_META), 3, ids=1)},
@@ -89,7 +99,10 @@ class History:
 
     def dump(self) -> dict[str, str]:
         """The same as metadata."""
-        sweeps = [[_seconds(s.at), s.stale, s.cancelled, s.failed, int(s.alarm)] for s in self.sweeps]
+        sweeps = [
+            [_seconds(s.at), s.stale, s.cancelled, s.failed, STOPPED if s.stopped else int(s.alarm)]
+            for s in self.sweeps
+        ]
         holds = [[run_id, hold.changed_at, hold.seen_at] for run_id, hold in self.holds.items()]
         found = {SWEEPS_META: sweeps, HOLDS_META: holds}
         return {name: json.dumps(rows, separators=(",", ":")) for name, rows in found.items() if rows}
@@ -97,6 +110,20 @@ class History:
     def with_sweep(self, report: SweepReport, now: datetime) -> History:
         """The same after one more sweep."""
         return replace(self, sweeps=[*self.sweeps, PastSweep.of(report, now)][-SWEEPS:])
+
+    def is_news(self, report: SweepReport, now: datetime) -> bool:
+        """Whether a sweep that ends now needs a person for something that no sweep before it has told of.
+
+        An outage, or a wrong key, stops one sweep after another: that is news at first, and again once it has lasted as
+        long as a pending run has to for another alarm.
+        """
+        if not PastSweep.of(report, now).stopped:
+            return report.needs_attention
+        streak = list(itertools.takewhile(lambda each: each.stopped, reversed(self.sweeps)))
+        if not streak:
+            return True
+        since, before = streak[-1].at, streak[0].at
+        return any(before - since < lasting <= now - since for lasting in ALARMS)
 
     def leave_out(self, selection: Selection) -> Selection:
         """The selection without the runs that were found held within the last hour and have not changed since."""

@@ -137,7 +137,7 @@ async def test_a_report_that_cannot_be_written_is_in_the_event_too(prefect_serve
         raise RecordError("Prefect is away")
 
     monkeypatch.setattr(reporting, "write_report", unwritten)
-    monkeypatch.setattr(reporting, "emit_sweep", emitted.append)
+    monkeypatch.setattr(reporting, "emit_sweep", lambda report, *_, **__: emitted.append(report))
     with serve(stuck(2, troubles=["cancel:*:401@1-", "list:*:401@2-"])) as sandbox:
         credentials = ExtendCredentials(api_key="sk_sandbox", base_url=sandbox.url)
         state = await cancel_stale_runs(credentials, return_state=True)

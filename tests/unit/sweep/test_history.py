@@ -23,11 +23,11 @@ HELD = held_words(POLICY)
 
 counts = st.integers(0, 5000)
 sweeps = st.builds(
-    lambda minutes, stale, cancelled, failed, alarm: PastSweep(
-        NOON + timedelta(minutes=minutes), stale, cancelled, failed, alarm
+    lambda minutes, stale, cancelled, failed, ended: PastSweep(
+        NOON + timedelta(minutes=minutes), stale, cancelled, failed, ended > 0, ended > 1
     ),
     *(counts,) * 4,
-    st.booleans(),
+    st.integers(0, 2),
 )
 holds = st.dictionaries(st.text(max_size=40), st.builds(Hold, *(st.integers(0, 2**32),) * 2), max_size=5)
 
@@ -82,8 +82,22 @@ def test_metadata_that_nobody_can_read_are_no_history(metadata):
 def test_a_bar_is_what_the_report_says():
     done = report(("a", Outcome.CANCELLED, ""), ("b", Outcome.ERROR, ""), ("c", Outcome.DEFERRED, ""))
     assert PastSweep.of(done, NOON) == PastSweep(NOON, stale=3, cancelled=1, failed=1, alarm=True)
-    assert PastSweep.of(report(refusal="an outage"), NOON) == PastSweep(NOON, alarm=True)
+    assert PastSweep.of(report(refusal="an outage"), NOON) == PastSweep(NOON, alarm=True, stopped=True)
     assert PastSweep.of(report(), NOON) == PastSweep(NOON)
+
+
+def test_a_lasting_outage_is_news_at_first_and_after_hours():
+    history, told = History(), []
+    for minutes in range(0, 26 * 60, 60):
+        now = NOON + timedelta(minutes=minutes)
+        done = report(refusal="an outage") if minutes else report(trouble="401")
+        if history.is_news(done, now):
+            told.append(minutes // 60)
+        history = History.load(history.with_sweep(done, now).dump())
+    assert told == [0, 1, 6, 24]
+    assert not history.is_news(report(), NOON)
+    assert history.with_sweep(report(), NOON).is_news(report(refusal="another"), NOON)
+    assert history.is_news(report(("a", Outcome.ERROR, "")), NOON)
 
 
 def test_a_held_run_is_spared_once_and_exempt_from_then_on():
