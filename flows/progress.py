@@ -40,6 +40,6 @@ async def telling_progress(
             if (words := progress.settle(loop.time())) is not None:
                 logger.info(words)
                 if bar is not None:
-                    bar.show(progress.percent)
+                    bar.show(progress.percent, words)
 
         yield done

@@ -65,10 +65,10 @@ class ArtifactStore:
             await self._delete_doubles(artifact, mark, sends)
         return artifact
 
-    async def update(self, artifact_id: UUID, data: Any) -> None:
-        """Give an artifact other data, which Prefect copies into an event. Raises RecordError."""
+    async def update(self, artifact_id: UUID, **facts: Any) -> None:
+        """Change these fields of an artifact, which Prefect copies into an event. Raises RecordError."""
         async with self._writing:
-            updating = self.client.update_artifact(artifact_id, ArtifactUpdate(data=data))
+            updating = self.client.update_artifact(artifact_id, ArtifactUpdate(**facts))
             try:
                 await self.asked("it cannot be updated", updating)
             except ObjectNotFound as error:

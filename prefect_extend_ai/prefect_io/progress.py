@@ -25,12 +25,12 @@ class ProgressBar:
     def __init__(self, journal: PrefectJournal, artifact_id: UUID) -> None:
         self._journal = journal
         self._id = artifact_id
-        self._latest: float | None = None
+        self._latest: tuple[float, str] | None = None
         self._drawing: asyncio.Task[None] | None = None
 
-    def show(self, percent: float) -> None:
-        """Draw this soon; of several that come while one is drawn, the last."""
-        self._latest = percent
+    def show(self, percent: float, words: str) -> None:
+        """Draw this soon, with these words beside it; of several that come while one is drawn, the last."""
+        self._latest = percent, words
         if self._drawing is None or self._drawing.done():
             self._drawing = asyncio.create_task(self._draw())
 
@@ -41,10 +41,10 @@ class ProgressBar:
 
     async def _draw(self) -> None:
         while self._latest is not None:
-            percent, self._latest = self._latest, None
+            (percent, words), self._latest = self._latest, None
             try:
                 async with asyncio.timeout(DRAW_SECONDS):
-                    await self._journal.store.update(self._id, percent)
+                    await self._journal.store.update(self._id, data=percent, description=words)
             except (RecordError, TimeoutError) as error:
                 logger.warning("The progress of this sweep cannot be shown: %s", str(error) or "Prefect is slow")
 
