@@ -17,7 +17,6 @@ from prefect_extend_ai.sweep.history import SWEEPS, History, PastSweep
 from prefect_extend_ai.sweep.journal import Scope
 from prefect_extend_ai.sweep.lateness import SweepRun, superseded_by
 from prefect_extend_ai.sweep.report import Outcome, SweepReport
-from prefect_extend_ai.sweep.stop import Stop
 from support.extend import Client, Extend
 from support.journals import MemoryJournal, Prefect
 from support.processes import Killed, Process
@@ -83,16 +82,11 @@ class Pair:
             return None
         process = Process(f"sweep-{number}", latencies=random.Random(number), die_at=die_at)
         journal = MemoryJournal(self.prefect, process, now=self.extend.now, scope=self.scope)
-        stop = Stop(self.runner.get_loop().time)
         sweep = Sweep(
             Client(self.extend, process),
             journal,
             StaleRuns(self.kind, 60),
-            stop,
             raises_alarms=True,
-            clock=self.runner.get_loop().time,
-            sleep=process.sleep,
-            now=self.extend.now,
         )
         try:
             report, history = self.runner.run(self._whole(sweep))
