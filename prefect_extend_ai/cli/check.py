@@ -32,7 +32,7 @@ from prefect_extend_ai.runs import KindName, RunKind
 from prefect_extend_ai.settings import ExtendSettings
 from prefect_extend_ai.sweep.policy import StalePolicy
 
-__all__ = ["Seen", "check_prefect", "run_check"]
+__all__ = ["Seen", "accounts_of", "check_prefect", "run_check"]
 
 COLOURS = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"}
 DEFAULT_NAME = "extend"
@@ -90,7 +90,7 @@ async def check_prefect(name: str | None = None) -> tuple[list[Finding], list[Ac
             seen = Seen(prefect, await read_fleet(prefect))
             named = sorted({each.block for each in seen.fleet if each.block} | ({name} if name else set()))
             seen.blocks.update({each: await saved_block(prefect, each) for each in named or [DEFAULT_NAME]})
-            accounts = _accounts(seen)
+            accounts = accounts_of(seen)
             for check in PREFECT_CHECKS:
                 found += await check(seen)
     except RecordError as error:
@@ -98,7 +98,7 @@ async def check_prefect(name: str | None = None) -> tuple[list[Finding], list[Ac
     return found, accounts
 
 
-def _accounts(seen: Seen) -> list[Account]:
+def accounts_of(seen: Seen) -> list[Account]:
     """One for each saved block; two that read the same runs have the same kinds swept."""
     sweeps = [(each, parameters) for each in seen.fleet if each.flow == SWEEP for parameters in each.sweeps]
     accounts = []

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
 import sys
-import tempfile
 from collections.abc import Container, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -27,6 +23,7 @@ from prefect_extend_ai.cli.blocks import (
     kinds_of,
     saved_block,
 )
+from prefect_extend_ai.cli.deploying import deploy
 from prefect_extend_ai.cli.findings import Verdict
 from prefect_extend_ai.cli.first_sweep import next_sweep, stale_words, when_words, would_cancel
 from prefect_extend_ai.cli.fleet import BY_IDS, SWEEP, Member, kind_of, read_fleet
@@ -45,8 +42,6 @@ __all__ = ["run_setup"]
 
 SHIPPED_NAME = "extend"
 """The name of the block, the work pool and the deployments in the shipped prefect.yaml."""
-LOG_SHOWN = 1500
-"""Characters of the end of a failed deploy's output that an error shows."""
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 NEXT = """\
@@ -112,13 +107,14 @@ async def run_setup(
         _say(console, "Work pool", f'"{pool}" {"created" if created else "exists"}, of type {work_pool.type}')
         kept = {name: Deployed.of(member.deployment, resume=resume) for name, member in there.items()}
         plan = deployment_plan(name, pool, kinds, kept, variables=variables, scheduled=not paused)
-        _deploy(plan)
+        same = deploy(plan, there)
         if resume:
             await _resume_schedules(prefect, there.values())
         fleet = await read_fleet(prefect)
         deployed = [each for each in fleet if each.name in {f"{SWEEP}/{deployment_name(name, kind)}" for kind in kinds}]
         for each in [*deployed, *(other for other in fleet if other.name == f"{BY_IDS}/{name}")]:
-            _say(console, "Deployed", f"{each.name}  {url_for('deployment', obj_id=each.deployment.id) or ''}")
+            what = "Unchanged" if each.name in same else "Deployed"
+            _say(console, what, f"{each.name}  {url_for('deployment', obj_id=each.deployment.id) or ''}")
         set_there = plan["deployments"][0]["work_pool"].get("job_variables", {})
         prefect_url = str(prefect.api_url)
         for note in image_notes(work_pool.type, set_there, api_url=credentials.api_url, prefect_url=prefect_url):
@@ -242,14 +238,3 @@ async def _resume_schedules(prefect: PrefectClient, members: Any) -> None:
         for schedule in member.deployment.schedules:
             if not schedule.active and not schedule.parameters:
                 await prefect.update_deployment_schedule(member.deployment.id, schedule.id, active=True)
-
-
-def _deploy(plan: dict[str, Any]) -> None:
-    with tempfile.TemporaryDirectory(prefix="prefect-extend-ai-") as folder:
-        file = Path(folder, "prefect.yaml")
-        file.write_text(json.dumps(plan), "utf-8")  # JSON is YAML
-        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)  # noqa: S603
-    if done.returncode:
-        said = without_password(done.stdout + done.stderr).strip()[-LOG_SHOWN:]
-        raise ExtendError(f"`prefect deploy` failed: {said}")

@@ -40,6 +40,11 @@ def test_each_kind_gets_a_watch_that_check_finds(account):
         [_, comes] = said_of(second, "Next sweep") + said_of(second, "First sweep")
         assert comes.startswith("extract runs, for real: in ")
         assert comes.endswith("as of now it would cancel 2 runs")
+        # Not deployed again: that would drop the sweeps that its schedule has made.
+        assert [each.split()[0] for each in said_of(second, "Unchanged")] == [
+            "cancel-stale-runs/extend",
+            "cancel-runs/extend",
+        ]
         third = account.type(*SETUP, "--kind", "parse", "--paused")
         assert said_of(third, "Schedule") == ["of parse runs is off: prefect-extend-ai setup --resume switches it on"]
         for kind in ("extract", "parse"):

@@ -9,6 +9,7 @@ import pytest
 from prefect.client.schemas.responses import DeploymentResponse
 
 from prefect_extend_ai import ExtendCredentials, RunKind
+from prefect_extend_ai.cli.check import Seen, accounts_of
 from prefect_extend_ai.cli.fleet import Member, which_flow
 from prefect_extend_ai.cli.sweeps import how_to_serve
 from prefect_extend_ai.cli.unswept import same_account
@@ -81,3 +82,32 @@ def test_without_a_workspace_the_key_tells_accounts_apart():
     assert not same_account(one, ExtendCredentials(api_key="sk_1", region="eu"))
     both = [ExtendCredentials(api_key=key, workspace_id="ws_1") for key in ("sk_1", "sk_2")]
     assert same_account(*both)
+
+
+def swept(*members, **blocks):
+    """The kinds that are swept of each account that check asks."""
+    return {each.name: set(each.swept) for each in accounts_of(Seen(None, members, blocks))}
+
+
+ONE, SAME, OTHER = (ExtendCredentials(api_key="sk_1", workspace_id=workspace) for workspace in ("ws_1", "ws_1", "ws_2"))
+
+
+def test_each_account_has_the_kinds_that_are_swept_of_it():
+    classify, extract = member(kind="classify"), member("acme-extract", "acme", kind="extract")
+    assert swept(classify, extract, extend=ONE, acme=OTHER) == {"extend": {"classify"}, "acme": {"extract"}}
+    together = {"classify", "extract"}
+    assert swept(classify, extract, extend=ONE, acme=SAME) == {"extend": together, "acme": together}
+
+
+def test_a_missing_block_is_asked_for_only_if_there_is_no_other():
+    assert swept(member(), extend=None) == {"extend": {"classify"}}
+    assert swept(member(), extend=None, acme=OTHER) == {"acme": set()}
+
+
+def test_an_account_is_read_by_a_swept_kind_with_its_policy():
+    held = member("extend-split", kind="split", policy={"hold_key": "ours"})
+    [account] = accounts_of(Seen(None, [held], {"extend": ONE}))
+    assert (account.kind, account.policy.hold_key) == (RunKind.SPLIT, "ours")
+    broken = member(kind="classify", policy={"refuse_above": "many"})
+    [account] = accounts_of(Seen(None, [broken], {"extend": ONE}))
+    assert account.policy is None
