@@ -18,7 +18,7 @@ __all__ = ["cancel_runs"]
 
 @flow(name="cancel-runs", flow_run_name=sweep_name)
 async def cancel_runs(credentials: ExtendCredentials, run_ids: list[str], kind: KindChoice = None) -> SweepReport:
-    """Cancel these Extend runs, whatever their age, and record what became of each.
+    """Cancel these Extend runs, whatever their age, and record how each ended.
 
     Each is checked right before its cancel and confirmed after it. A run whose metadata has `prefect_hold` set to
     something true is spared. An empty list is bad input, and a list of which Extend knows no run ends Failed too.
@@ -32,7 +32,7 @@ async def cancel_runs(credentials: ExtendCredentials, run_ids: list[str], kind: 
             refused before anything is sent.
 
     Returns:
-        The report: what became of each run.
+        The report: the outcome of each run.
 
     Raises:
         SweepFailed: A run is unconfirmed, refused or in error, or nothing could be done at all (an impossible id, wrong

@@ -19,10 +19,12 @@ def sweep_name() -> str:
     return keep_given_name(_name(runtime.flow_run.parameters))
 
 
-def _name(told: dict[str, Any]) -> str:
-    named = told.get("run_ids")
-    kind = told["kind"] or guess_kind(split_run_ids(named or []))
-    return name_at_start(_whose(told["credentials"]), kind, dry_run=bool(told.get("dry_run")), by_id=named is not None)
+def _name(parameters: dict[str, Any]) -> str:
+    named = parameters.get("run_ids")
+    kind = parameters["kind"] or guess_kind(split_run_ids(named or []))
+    return name_at_start(
+        _whose(parameters["credentials"]), kind, dry_run=bool(parameters.get("dry_run")), by_id=named is not None
+    )
 
 
 async def rename(journal: PrefectJournal, credentials: ExtendCredentials, report: SweepReport) -> None:

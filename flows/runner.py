@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Completed, Failed
-from prefect.utilities.annotations import opaque
+from prefect.utilities import annotations
 
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError, RecordError
@@ -29,7 +29,7 @@ from prefect_extend_ai.sweep.scan import Target
 from prefect_extend_ai.sweep.staleness import StalePolicy
 from prefect_extend_ai.tasks.cancelling import cancel_batch
 
-__all__ = ["run_sweep", "whole"]
+__all__ = ["opaque", "run_sweep"]
 
 BATCHES_AT_ONCE = 4
 """While one batch confirms and records its last runs, the next ones keep the API's limit busy."""
@@ -69,7 +69,7 @@ async def run_sweep(
         confirm_seconds, minutes = selector.policy.confirm_seconds, selector.policy.max_sweep_minutes
         async with (
             credentials.get_client() as client,
-            prefect_journal(credentials, selector.kind, _in_words(selector), confirm_seconds) as journal,
+            prefect_journal(credentials, selector.kind, _describe(selector), confirm_seconds) as journal,
         ):
             if (why := await why_skipped(journal, selector, dry_run=dry_run)) is not None:
                 done = report.model_copy(update={"skipped": why})
@@ -136,7 +136,6 @@ async def _run(sweep: Sweep, journal: PrefectJournal, report: SweepReport, *, ra
     trouble = sweep.stop.error
     done = report.with_cancellations(cancellations).model_copy(
         update={
-            "settled": len(recovered),
             "recovered": recovered,
             "unrecorded": sweep.unrecorded,
             "pending": sweep.pending,
@@ -170,7 +169,7 @@ async def _cancel(
 
     async def one(batch: Sequence[Target]) -> list[Cancellation]:
         async with in_hand:
-            return await cancel_batch(whole(sweep), whole(batch), whole(on_done), events=events)
+            return await cancel_batch(opaque(sweep), opaque(batch), opaque(on_done), events=events)
 
     done = await asyncio.gather(*(one(batch) for batch in batches(targets)))
     return [cancellation for batch in done for cancellation in batch]
@@ -205,18 +204,18 @@ def _all(targets: list[Target], outcome: Outcome, reason: str) -> list[Cancellat
     return [target.cancellation(outcome, reason) for target in targets]
 
 
-def _in_words(selector: Selector) -> str:
+def _describe(selector: Selector) -> str:
     """What selects the runs, for people who find a pending intent."""
     return "; ".join([selector.describe(), *(f"{name}: {value}" for name, value in rules(selector))])
 
 
-def whole(value: T) -> T:
+def opaque(value: T) -> T:
     """Keep Prefect from walking through a task's argument in search of futures: reports and sweeps are large."""
-    return cast(T, opaque(value))
+    return cast(T, annotations.opaque(value))
 
 
 def concurrency(requests_per_second: float) -> int:
-    """How many runs are in hand until the answer to their cancel is there.
+    """How many runs are in progress at once, until the response to their cancel.
 
     Enough to keep the rate busy where a check and its cancel take a second each. How many of them are checked at a time
     is the rate limit's to say, so that a check is fresh when its cancel goes out.

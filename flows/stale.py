@@ -31,7 +31,7 @@ async def cancel_stale_runs(
     kind: KindName = "classify",
     policy: StalePolicy = DEFAULT_POLICY,
 ) -> SweepReport:
-    """Cancel Extend runs that have been PROCESSING too long, and record what became of each.
+    """Cancel Extend runs that have been PROCESSING too long, and record how each ended.
 
     A run is stale when its status is PROCESSING and it last changed longer ago than the limit, by the earlier of
     Extend's clock and ours. Each is checked again right before its cancel and confirmed after it; the final run objects
@@ -47,7 +47,7 @@ async def cancel_stale_runs(
         policy: Holds, exceptions, limits by processor, and how far one sweep may go.
 
     Returns:
-        The sweep's report: how many runs were selected, what became of each, and why others were left out.
+        The sweep's report: how many runs were selected, the outcome of each, and why others were left out.
 
     Raises:
         SweepRefused: A guard refused the sweep; nothing was cancelled. The flow run ends Failed, named Refused.

@@ -1,4 +1,4 @@
-"""Stop sweeps gently: cancelling a flow run sends SIGTERM, and what is in hand is still finished and recorded.
+"""Stop sweeps gently: cancelling a flow run sends SIGTERM, and what is in progress is still finished and recorded.
 
 All sweeps of a process share one handler, installed with the first of them and removed with the last. Flows side by
 side would otherwise take away each other's: each puts back, at its end, what it found at its start.
@@ -36,7 +36,7 @@ class Stopping:
 
     Attributes:
         received: SIGTERM came.
-        done: the flow run ends as Cancelled by itself, so that nobody has to be told by the signal any more.
+        done: the flow run ends as Cancelled, so that the signal need not be handed on.
     """
 
     def __init__(self, stop: Stop, say: Callable[[], None] = lambda: None) -> None:
@@ -46,7 +46,7 @@ class Stopping:
         self._say = say
 
     def begin(self) -> None:
-        """Let no further cancel go out, and what is in hand come to its end."""
+        """Send no further cancel, and finish what is in progress."""
         self.received = True
         self._stop.set("the sweep was stopped (SIGTERM)")
         self._stop.hurry(IN_HAND_SECONDS)
@@ -81,7 +81,7 @@ class _Sweeps:
                 self._displaced = signal.signal(signal.SIGTERM, self._handler) or signal.SIG_DFL
 
     def remove(self, sweep: Stopping) -> None:
-        """Forget a sweep; after the last one hand the signal on to whoever listened before the first."""
+        """Forget a sweep; after the last one hand the signal on to the handler from before the first."""
         self._under_way.remove(sweep)
         self._owed |= sweep.received and not sweep.done
         if not self._under_way:
@@ -135,7 +135,7 @@ def stopping_gently(stop: Stop) -> Iterator[Stopping]:
 
     Prefect's own handler raises in the middle of whatever runs. Ours lets the sweep come to its end (no new cancel goes
     out, what was accepted is confirmed, all of it is recorded and reported) and then hands the signal on to Prefect's,
-    unless the sweep is `done` with it. Signals can only be handled in the main thread; elsewhere this does nothing.
+    unless the sweep is `done`. Signals can only be handled in the main thread; elsewhere this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield Stopping(stop)
@@ -145,7 +145,9 @@ def stopping_gently(stop: Stop) -> Iterator[Stopping]:
 
     def say() -> None:
         # Logging takes locks that the interrupted code may hold: do it from the loop.
-        loop.call_soon_threadsafe(logger.warning, "Stopping: no further cancel is sent; what is in hand is finished.")
+        loop.call_soon_threadsafe(
+            logger.warning, "Stopping: no further cancel is sent, what is in progress is finished"
+        )
 
     next_look: asyncio.TimerHandle
 

@@ -17,7 +17,7 @@ from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.client.transport import Transport
 from prefect_extend_ai.errors import ExtendInputError, SharedLimitError
 
-__all__ = ["API_URLS", "API_VERSION", "ExtendCredentials", "in_words"]
+__all__ = ["API_URLS", "API_VERSION", "ExtendCredentials", "describe_errors"]
 
 API_URLS = {
     "us": "https://api.extend.ai",
@@ -190,7 +190,7 @@ class ExtendCredentials(CredentialsBlock):
         try:
             return ExtendCredentials(**{name: getattr(self, name, None) for name in ExtendCredentials.model_fields})
         except ValidationError as error:
-            problem = in_words(error)
+            problem = describe_errors(error)
         raise ExtendInputError(f"{problem}. Fix the Extend Credentials block (Prefect UI, Blocks) and save it again")
 
 
@@ -229,7 +229,7 @@ class _SharedLimit:
         self._known = True
 
 
-def in_words(error: ValidationError, name: Callable[[str], str] = str) -> str:
+def describe_errors(error: ValidationError, name: Callable[[str], str] = str) -> str:
     """The messages of a validation error, field by field, without the rejected values.
 
     Args:

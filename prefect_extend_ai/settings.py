@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from prefect_extend_ai.credentials import API_VERSION, ExtendCredentials, in_words
+from prefect_extend_ai.credentials import API_VERSION, ExtendCredentials, describe_errors
 from prefect_extend_ai.errors import ExtendInputError
 
 __all__ = ["ExtendSettings"]
@@ -62,4 +62,4 @@ class ExtendSettings(BaseSettings):
 
 
 def _by_variable(error: ValidationError) -> str:
-    return in_words(error, lambda field: f"EXTEND_{field.upper()}")
+    return describe_errors(error, lambda field: f"EXTEND_{field.upper()}")

@@ -21,7 +21,7 @@ __all__ = ["cancel_batch", "cancel_run"]
 async def cancel_run(
     credentials: ExtendCredentials, run_id: str, kind: RunKind | KindName | None = None
 ) -> Cancellation:
-    """Cancel one run, whatever its age, and say truthfully what became of it.
+    """Cancel one run, whatever its age, and return its true outcome.
 
     The whole way of a run: write ahead, check, cancel, confirm, record the final object as an artifact. A run whose
     metadata has `prefect_hold` set is spared. Await it from an async flow. It returns within seconds, or
@@ -44,7 +44,7 @@ async def cancel_run(
         prefect_journal(credentials, found, "one run by its id") as journal,
     ):
         sweep = Sweep(client, journal, NamedRuns(found, [run_id]))
-        # Prefect may run this a second time: what the first time did is not to be asked for, or told, as another's.
+        # Prefect may run this a second time: what the first attempt did must not be reported as another's.
         await sweep.recover(own_runs={run_id})
         (cancellation,) = await sweep.cancel_batch([Target(run_id)])
         await sweep.finish()

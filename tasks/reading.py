@@ -7,7 +7,7 @@ from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendUnexpectedResponseError
 from prefect_extend_ai.runs import KindName, Run, RunKind
 from prefect_extend_ai.runs.ids import kind_of_run
-from prefect_extend_ai.sweep.scan import learned_survey
+from prefect_extend_ai.sweep.scan import learned_scan
 from prefect_extend_ai.sweep.staleness import DEFAULT_POLICY, StalePolicy
 
 __all__ = ["find_stale_runs", "get_run"]
@@ -54,7 +54,7 @@ async def find_stale_runs(
     """
     found: dict[str, Run] = {}
     async with credentials.get_client() as client:
-        survey = await learned_survey(
+        survey = await learned_scan(
             client, RunKind(kind), max_processing_minutes, policy, keep=lambda run: found.setdefault(run.id, run)
         )
     if survey.refusal is not None:

@@ -20,7 +20,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 
 from prefect_extend_ai.client.clocks import span
 from prefect_extend_ai.sweep.policy import DEFAULT_POLICY
-from prefect_extend_ai.sweep.scan import Survey
+from prefect_extend_ai.sweep.scan import Scan
 
 __all__ = ["next_sweep", "stale_words", "when_words", "would_cancel"]
 
@@ -29,7 +29,7 @@ PAUSE_SECONDS = 0.5
 """Prefect's scheduler makes the flow runs of a new schedule within some seconds."""
 
 
-def would_cancel(found: Survey | str, parameters: Mapping[str, Any]) -> int | None:
+def would_cancel(found: Scan | str, parameters: Mapping[str, Any]) -> int | None:
     """How many runs a sweep with these parameters would cancel now; None where that is not known."""
     if isinstance(found, str):
         return None
@@ -39,7 +39,7 @@ def would_cancel(found: Survey | str, parameters: Mapping[str, Any]) -> int | No
     return 0 if found.refusal is not None or parameters.get("dry_run") else min(len(found.stale), cap)
 
 
-def stale_words(found: Survey | str, kind: str, parameters: Mapping[str, Any]) -> str:
+def stale_words(found: Scan | str, kind: str, parameters: Mapping[str, Any]) -> str:
     """What a sweep with these parameters would select now, as a sentence."""
     if isinstance(found, str):
         return f"{kind} runs: not known, {found}"

@@ -19,7 +19,7 @@ from prefect_extend_ai.errors import (
 from prefect_extend_ai.rendering import visible
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sweep.policy import DEFAULT_POLICY, StalePolicy
-from prefect_extend_ai.sweep.scan import Survey, guarded_survey, take_survey
+from prefect_extend_ai.sweep.scan import Scan, guarded_scan, scan_runs
 
 __all__ = ["Unswept", "count_unswept", "judge_unswept", "same_account", "what_a_sweep_would_do"]
 
@@ -54,7 +54,7 @@ async def count_unswept(credentials: ExtendCredentials, swept: Iterable[RunKind]
         async with credentials.get_client() as client:
             for kind in missing:
                 try:
-                    survey = await take_survey(client, kind, DEFAULT_LIMIT, DEFAULT_POLICY)
+                    survey = await scan_runs(client, kind, DEFAULT_LIMIT, DEFAULT_POLICY)
                 except OF_ONE_KIND as error:
                     found.append(Unswept(kind, problem=_first_line(error)))
                 else:
@@ -90,13 +90,13 @@ def judge_unswept(unswept: Sequence[Unswept], *, block: str, several: bool = Fal
     return found
 
 
-async def what_a_sweep_would_do(credentials: ExtendCredentials, parameters: Mapping[str, Any]) -> Survey | str:
+async def what_a_sweep_would_do(credentials: ExtendCredentials, parameters: Mapping[str, Any]) -> Scan | str:
     """What a sweep with these parameters would find now, its guards asked; or why that is not known."""
     try:
         policy = StalePolicy.model_validate(parameters.get("policy") or {})
         kind = RunKind(parameters.get("kind") or RunKind.CLASSIFY)
         async with credentials.get_client() as client:
-            return await guarded_survey(client, kind, parameters.get("max_processing_minutes", DEFAULT_LIMIT), policy)
+            return await guarded_scan(client, kind, parameters.get("max_processing_minutes", DEFAULT_LIMIT), policy)
     except (ExtendError, ValidationError, TypeError, ValueError) as error:
         return _first_line(error)
 

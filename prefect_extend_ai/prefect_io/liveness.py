@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 def sweep_lock(sweep_id: UUID | None) -> Iterator[None]:
     """Hold the sign that this sweep is alive, for other sweeps on this machine to see.
 
-    The operating system lets go of it when the process dies, however it dies, so a killed sweep is known as dead
-    at once. Without a place for the file there is no sign, and at worst a run is recorded twice.
+    The operating system releases it when the process dies, however it dies, so a killed sweep is known as dead
+    at once. Without a place for the file there is no lock, and at worst a run is recorded twice.
     """
     lock: BaseFileLock | None = None
     try:
@@ -85,7 +85,7 @@ def _lock_folder() -> Path:
 def sweep_host() -> str:
     """Where a sweep's sign of life is: sweeps that say the same see each other's.
 
-    Two containers may have one host name and one path, and folders of their own: hence a mark in the folder itself.
+    Two containers may have the same host name and path, and different folders: hence a mark in the folder itself.
     """
     folder = _lock_folder()
     mark = folder / "host"

@@ -20,7 +20,7 @@ DRAW_SECONDS = 10.0
 
 
 class ProgressBar:
-    """Shows the latest percentage. Whoever tells it never waits, and a bar that cannot be drawn stops nothing."""
+    """Shows the latest percentage. Nothing waits for it, and a bar that cannot be drawn stops nothing."""
 
     def __init__(self, journal: PrefectJournal, artifact_id: UUID) -> None:
         self._journal = journal

@@ -32,8 +32,8 @@ def name_at_end(before: str, report: SweepReport) -> str:
         did.append(f"{verb} {report.counts[outcome]:,} of {report.selected:,}")
     if failed := sum(count for outcome, count in report.counts.items() if outcome.needs_attention):
         did.append(f"{failed:,} failed")
-    if report.settled:
-        did.append(f"recorded {report.settled:,} of an earlier sweep")
+    if report.recovered:
+        did.append(f"recorded {len(report.recovered):,} of an earlier sweep")
     if report.pending:
         did.append(f"{len(report.pending):,} pending")
     if report.trouble is not None:

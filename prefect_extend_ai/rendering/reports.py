@@ -158,8 +158,8 @@ def _numbers(report: SweepReport) -> Iterable[Sequence[str]]:
         yield "pending from earlier sweeps", f"{going_on:,}", ""
     if set_aside := sum(each.set_aside for each in report.pending):
         yield "set aside", f"{set_aside:,}", ""
-    if report.settled:
-        yield "recorded for earlier, interrupted sweeps", f"{report.settled:,}", ""
+    if report.recovered:
+        yield "recorded for earlier, interrupted sweeps", f"{len(report.recovered):,}", ""
 
 
 def _runs(report: SweepReport, record_url: RecordUrl, rows: int) -> str:

@@ -23,7 +23,7 @@ _BETWEEN = re.compile(r"[\s,;]+")
 def split_run_ids(texts: Iterable[str]) -> list[str]:
     """The ids in these texts: several in one are split at commas and white space; of an address, the id is taken.
 
-    What has no id in it stays as it is, so that whoever checks it can name it.
+    Text without an id is kept unchanged, so that its check can name it.
     """
     return [_without_address(word) for text in texts for word in _BETWEEN.split(text) if word]
 
@@ -97,7 +97,7 @@ def _some(run_ids: Sequence[str]) -> str:
 
 
 def _without_address(word: str) -> str:
-    """The id in an address such as https://dashboard.extend.ai/runs/clr_1; another word as it is."""
+    """The id in an address such as https://dashboard.extend.ai/runs/clr_1; another word unchanged."""
     if not word.lower().startswith(("http://", "https://")):
         return word
     try:

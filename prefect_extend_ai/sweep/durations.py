@@ -71,7 +71,7 @@ class Durations:
         return self._sorted[-1] if self._sorted else None
 
     def longer_than(self, minutes: float) -> int:
-        """How many took longer: so many healthy runs this limit would have cancelled."""
+        """How many took longer: the healthy runs that this limit would have cancelled."""
         return len(self._sorted) - bisect.bisect_right(self._sorted, timedelta(minutes=minutes))
 
     def suggestion(self) -> int | None:

@@ -1,4 +1,4 @@
-"""The engine of a sweep: recover what earlier ones left pending, then cancel in batches, each one written ahead.
+"""The engine of a sweep: recover what earlier ones left pending, then cancel in batches, each written ahead.
 
 The order of writes is the promise: intent, then cancels, then records, then the intent is completed. A process killed
 between any two of them leaves an intent from which the next sweep finds everything.
@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import RecordError
-from prefect_extend_ai.sweep.cancelling import ACCOUNT_ERRORS, Settled, cancel_one
+from prefect_extend_ai.sweep.attempt import Result
+from prefect_extend_ai.sweep.cancelling import cancel_one
 from prefect_extend_ai.sweep.division import Division, divide
 from prefect_extend_ai.sweep.journal import CancelIntent, Journal
 from prefect_extend_ai.sweep.open_runs import OpenRuns
@@ -25,7 +26,7 @@ from prefect_extend_ai.sweep.report import Cancellation, OpenElsewhere, Outcome,
 from prefect_extend_ai.sweep.scan import Target
 from prefect_extend_ai.sweep.selectors import Selection, Selector
 from prefect_extend_ai.sweep.stop import Stop
-from prefect_extend_ai.sweep.witness import AccountWitness, ListingWitness
+from prefect_extend_ai.sweep.witness import ACCOUNT_ERRORS, AccountWitness, ListingWitness
 
 __all__ = ["Sweep"]
 
@@ -43,9 +44,9 @@ class Sweep:
     Attributes:
         client: an open client.
         journal: where intents and records are kept.
-        selector: which runs the sweep is about, and whether one still has to be cancelled as it was just read.
-        stop: once set, no further cancel goes out.
-        raises_alarms: whether this sweep alarms a person about what has been pending for long.
+        selector: selects the runs, and checks each again right before its cancel.
+        stop: once set, no further cancel is sent.
+        raises_alarms: whether this sweep raises alarms about runs that have been pending for long.
         runs_a_record: how many runs share a record.
         concurrency: how many runs are between their check and their cancel at once.
         confirm_seconds: how long to wait for an accepted cancel to take.
@@ -82,7 +83,7 @@ class Sweep:
         self._recovery = Recovery(runs, self._recorder)
 
     async def select(self) -> Selection:
-        """The runs that this sweep is about. Raises ExtendError where they cannot be found."""
+        """Select the runs. Raises ExtendError where they cannot be found."""
         return await self.selector.select(self.client, self.stop)
 
     async def recover(self, own_runs: set[str] | None = None) -> list[Cancellation]:
@@ -101,11 +102,11 @@ class Sweep:
         return self._recovery.has_more
 
     async def recover_more(self, seconds: float) -> list[Cancellation]:
-        """The same for what `recover` did not get to, for so many seconds; raises the same."""
+        """Go on with what `recover` has left, for this many seconds; raises the same."""
         return await self._recovery.go_on(seconds)
 
     async def finish(self) -> None:
-        """Write down what this sweep reports of earlier ones, and complete what could not be completed before."""
+        """Remember the alarms that this sweep raises, and complete the intents that could not be completed before."""
         if self.raises_alarms:
             await self._recovery.remember_alarms()
         await self._recorder.finish()
@@ -149,7 +150,7 @@ class Sweep:
         return [done[target.run_id] for target in targets]
 
     def _ended_before(self, target: Target) -> Cancellation | None:
-        """What to say of a run that ended before: a listing may lag behind, and a person may name it."""
+        """The outcome of a run that ended before: a listing may lag behind, and a person may name it."""
         ended = self._recovery.ended.get(target.run_id)
         if ended is None or self.selector.is_named:
             return ended
@@ -168,10 +169,10 @@ class Sweep:
             return [target.cancellation(Outcome.DEFERRED, reason) for target in targets]
         shelf = Shelf(self._recorder, intent, self.runs_a_record)
 
-        async def one(target: Target) -> Settled:
-            settled = await self._one(target, shelf, contested)
+        async def one(target: Target) -> Result:
+            result = await self._one(target, shelf, contested)
             on_done()
-            return settled
+            return result
 
         results = await asyncio.gather(*(one(target) for target in targets))
         results = await self._record_untouched(intent, shelf, results)
@@ -197,20 +198,20 @@ class Sweep:
 
     @contextlib.asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
-        """One of the places for runs that are being read, once few enough final objects wait for their record."""
+        """Bounds the runs that are read at once, and the final objects that wait for their record."""
         async with self._slots:
             await self._recorder.room()
             yield
 
-    async def _one(self, target: Target, shelf: Shelf, contested: set[str]) -> Settled:
+    async def _one(self, target: Target, shelf: Shelf, contested: set[str]) -> Result:
         if target.run_id in contested:
-            return Settled(target.cancellation(Outcome.DEFERRED, HANDLED))
+            return Result(target.cancellation(Outcome.DEFERRED, HANDLED))
         try:
-            settled = await cancel_one(
+            result = await cancel_one(
                 self.client,
                 self.journal.scope.kind,
                 target,
-                spare=self.selector.recheck,
+                recheck=self.selector.recheck,
                 stop=self.stop,
                 slot=self._slot(),
                 confirm_seconds=self.confirm_seconds,
@@ -221,17 +222,14 @@ class Sweep:
             # One bad run never stops the sweep; a cancel of it may have been sent, so its intent stays open.
             logger.exception("Unexpected failure with run %s", target.run_id)
             reason = f"unexpected {type(error).__name__}; see the log"
-            return Settled(target.cancellation(Outcome.ERROR, reason), open=True, attempts=1)
-        if settled.final is None:
-            return settled
-        if not settled.attempts:
-            return settled
-        await shelf.put(settled)
-        # The object is let go as soon as it is recorded, for memory's sake.
-        return Settled(settled.cancellation, attempts=settled.attempts)
+            return Result(target.cancellation(Outcome.ERROR, reason), open=True, attempts=1)
+        if result.final is None or not result.attempts:
+            return result
+        await shelf.put(result)
+        return replace(result, final=None)  # recorded: free its memory
 
-    async def _record_untouched(self, intent: CancelIntent, shelf: Shelf, results: Sequence[Settled]) -> list[Settled]:
-        """Record runs that had ended before any cancel of ours, but for those that another sweep has recorded."""
+    async def _record_untouched(self, intent: CancelIntent, shelf: Shelf, results: Sequence[Result]) -> list[Result]:
+        """Record runs that had ended before any cancel of ours, except those that another sweep has recorded."""
         untouched = [each for each in results if each.final is not None]
         if not untouched:
             return list(results)
@@ -240,33 +238,33 @@ class Sweep:
         except RecordError as error:
             logger.warning("Whether another sweep has recorded these runs cannot be looked up: %s", error)
             elsewhere = set()
-        told: dict[str, Settled] = {}
         for each in untouched:
-            run_id = each.cancellation.run_id
-            if run_id in elsewhere:
-                told[run_id] = Settled(each.cancellation.model_copy(update={"reason": RECORDED_ELSEWHERE}))
-            else:
+            if each.cancellation.run_id not in elsewhere:
                 await shelf.put(each)
-                told[run_id] = Settled(each.cancellation)
-        return [told.get(each.cancellation.run_id, each) for each in results]
+        return [
+            Result(each.cancellation.model_copy(update={"reason": RECORDED_ELSEWHERE}))
+            if each.final is not None and each.cancellation.run_id in elsewhere
+            else replace(each, final=None)
+            for each in results
+        ]
 
-    def _is_open(self, result: Settled, adopted: dict[str, PendingCancel], contested: set[str]) -> bool:
+    def _is_open(self, result: Result, adopted: dict[str, PendingCancel], contested: set[str]) -> bool:
         """Whether a later sweep has to read the run again."""
         run_id, outcome = result.cancellation.run_id, result.cancellation.outcome
         if run_id in contested:
             return False
         if result.open or run_id in self._recorder.unrecorded:
             return True
-        # An earlier sweep's cancel may still take effect on a run that it left open, whatever became of ours.
+        # An earlier sweep's cancel may still take effect on a run that it left open, whatever the outcome of ours.
         if run_id in adopted and not outcome.is_end:
             return True
         return outcome.needs_attention and not self._is_of_the_account(result)
 
-    def _is_of_the_account(self, result: Settled) -> bool:
-        """Whether a run is in error for what the whole account meets: that is no fault of the run."""
+    def _is_of_the_account(self, result: Result) -> bool:
+        """Whether the run's error is the account's, and not its own."""
         return result.cancellation.outcome is Outcome.ERROR and isinstance(self.stop.error, ACCOUNT_ERRORS)
 
-    def _still_open(self, result: Settled, adopted: dict[str, PendingCancel]) -> PendingCancel | None:
+    def _still_open(self, result: Result, adopted: dict[str, PendingCancel]) -> PendingCancel | None:
         cancellation = result.cancellation
         before = adopted.get(cancellation.run_id)
         if before is not None and cancellation.outcome in (Outcome.DEFERRED, Outcome.SPARED):

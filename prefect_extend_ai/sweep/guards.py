@@ -19,7 +19,7 @@ for being stale is as old as the limit from the first moment on."""
 
 
 def too_many(stale: int, policy: StalePolicy) -> str | None:
-    """Why so many stale runs are a mistake or an outage rather than a backlog; None where they are not."""
+    """Why this many stale runs are a mistake or an outage rather than a backlog; None where they are not."""
     if stale <= policy.refuse_above:
         return None
     return (
@@ -29,7 +29,7 @@ def too_many(stale: int, policy: StalePolicy) -> str | None:
 
 
 def is_suspicious(stale: int, cancelled: int) -> bool:
-    """Whether so many runs hang, or were cancelled lately, that Extend may be down: then look for a sign of life."""
+    """Whether the runs that hang or were cancelled lately are enough to suspect an outage."""
     return stale + cancelled >= OUTAGE_FROM
 
 
@@ -54,7 +54,7 @@ def is_sign_of_life(run: Run, now: datetime, limit: timedelta) -> bool:
     """Whether a listed run shows that Extend works: it was finished within the limit, and was lately begun.
 
     An old run that a person edits or reviews changes too, and says nothing. Nor does a FAILED one: in an outage runs
-    may fail by the hundred. What lies in the future, or cannot be read, is no sign of anything.
+    may fail by the hundred. What lies in the future, or cannot be read, shows nothing.
 
     Args:
         run: the run as listed.

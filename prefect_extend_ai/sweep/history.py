@@ -182,7 +182,7 @@ def _seconds(moment: datetime) -> int:
 
 
 def _rows(text: object, width: int, ids: int = 0) -> list[list[Any]]:
-    """Rows of so many values, the first `ids` of them text and the others whole numbers; those that are not are left
+    """Rows of this many values, the first `ids` of them text and the others whole numbers; those that are not are left
     out.
     """
     try:

@@ -57,7 +57,7 @@ class CancelIntent(BaseModel):
         known: how the sweep that ended left each of them; a run that is missing here was open when a process died.
         opened_at: when it was logged, by the clock of the machine that logged it.
         looked_at: when a later sweep last read its runs without changing the intent otherwise.
-        until: when the sweep that logged it has ended, whatever befell it; None in older entries.
+        until: when the sweep that logged it has ended, whatever happened to it; None in older entries.
         host: the machine that logged it.
         rule: what selected the runs, in words.
     """
@@ -87,7 +87,7 @@ class CancelIntent(BaseModel):
         recorded: Collection[str] = (),
         looked_at: datetime | None = None,
     ) -> CancelIntent:
-        """The same intent for these runs only, with what is known of each; its sweep is no more at work on them."""
+        """The same intent for these runs only, with what is known of each; its sweep no longer works on them."""
         changed = {
             "run_ids": list(still_open),
             "known": {run_id: pending for run_id, pending in still_open.items() if pending is not None},
@@ -132,7 +132,7 @@ class Journal(Protocol):
         """Those of its runs that an older intent of another sweep names which may still be at work."""
 
     async def record(self, intent: CancelIntent, finals: Sequence[tuple[Run, Cancellation]]) -> UUID:
-        """Keep these final objects, whole, in an artifact of their own; its id."""
+        """Record these final objects, complete, in one artifact; its id."""
 
     async def recorded(self, intent: CancelIntent) -> dict[str, Recorded]:
         """Which of the intent's runs have their final object recorded, and where."""

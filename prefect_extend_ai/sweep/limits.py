@@ -15,7 +15,7 @@ from prefect_extend_ai.sweep.policy import LONGEST_MINUTES, StalePolicy
 __all__ = ["OWN_LIMIT_KEY", "Limit", "LimitSource", "ignores_own_limit", "limit_of", "own_limit"]
 
 OWN_LIMIT_KEY = "prefect_max_minutes"
-"""Metadata with which whoever submits a run gives it a longer limit."""
+"""Metadata that gives a run a longer limit when it is submitted."""
 
 
 class LimitSource(enum.StrEnum):

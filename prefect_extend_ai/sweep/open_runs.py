@@ -11,23 +11,23 @@ from datetime import datetime, timedelta
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import ExtendError, ExtendNotFoundError, ExtendPermissionError, ExtendServerError
 from prefect_extend_ai.runs import Run
-from prefect_extend_ai.sweep.cancelling import ACCOUNT_ERRORS, Settled
+from prefect_extend_ai.sweep.attempt import Result
 from prefect_extend_ai.sweep.journal import CancelIntent, Journal
 from prefect_extend_ai.sweep.pending import at_sweep
-from prefect_extend_ai.sweep.recovered import how_it_ended, known_of
+from prefect_extend_ai.sweep.recovered import known_of, result_of
 from prefect_extend_ai.sweep.report import Outcome, PendingCancel
 from prefect_extend_ai.sweep.stop import GivenUp, Stop, run_until
-from prefect_extend_ai.sweep.witness import AccountWitness
+from prefect_extend_ai.sweep.witness import ACCOUNT_ERRORS, AccountWitness
 
 __all__ = ["OpenRuns"]
 
 logger = logging.getLogger(__name__)
 
 PROBES = 10
-"""How many runs of another scope's intent are tried, from all over it, before it is taken to be another account's."""
+"""How many runs of another scope's intent are history, from all over it, before it is taken to be another account's."""
 
 GOLDEN = (5**0.5 - 1) / 2
-"""Multiples of the golden ratio, without their whole part, are evenly spread and in no rhythm."""
+"""The fractional parts of its multiples are spread evenly and without a rhythm."""
 
 MISSING_PATIENCE = timedelta(days=30)
 """For how long a run that is not found keeps its intent open: without a workspace in the credentials, an intent may be
@@ -43,8 +43,8 @@ class OpenRuns:
         journal: where the intents are kept.
         stop: once set, no further run is read.
         slot: held while a run is read.
-        account: tells an error of one run from one of the whole account.
-        raises_alarms: whether this sweep alarms a person about what has been pending for long.
+        account: distinguishes an error of one run from one of the whole account.
+        raises_alarms: whether this sweep raises alarms about runs that have been pending for long.
         unread: open runs that this sweep could not read, or has not read yet.
     """
 
@@ -66,14 +66,14 @@ class OpenRuns:
             try:
                 await self._get(run_id)
             except (ExtendNotFoundError, ExtendPermissionError, ExtendServerError):
-                continue  # it was deleted, or cannot be read for a reason of its own
+                continue  # it was deleted, or only this run cannot be read
             except (ExtendError, GivenUp):
                 return False
             return True
         return False
 
-    async def read(self, intent: CancelIntent, run_id: str) -> Settled | PendingCancel | None:
-        """How a run of an open intent ended; what is known of it where it has not; None where it is gone for good."""
+    async def read(self, intent: CancelIntent, run_id: str) -> Result | PendingCancel | None:
+        """How a run of an open intent ended; what is known of it where it has not; None where it no longer exists."""
         before = known_of(intent, run_id)
         now = self.now()
         try:
@@ -85,13 +85,13 @@ class OpenRuns:
             pass
         except ExtendError as error:
             if isinstance(error, ACCOUNT_ERRORS):
-                await self.account.is_to_blame(error)
+                await self.account.is_at_fault(error)
             logger.warning("Run %s of an earlier sweep could not be read, and stays open: %s", run_id, error)
         else:
             if run.is_terminal:
-                return Settled(how_it_ended(run, before), run.without_document())
+                return Result(result_of(run, before), run.without_document())
             found = at_sweep(before, now, run.status, alarm=self.raises_alarms)
-            # What an earlier attempt of this very flow run left, nobody has heard of: Prefect tried it again instead.
+            # What an earlier attempt of this very flow run left, nobody has heard of: Prefect history it again instead.
             is_news = found.is_news or (self.raises_alarms and self.journal.owns(intent))
             return found.model_copy(update={"is_news": is_news})
         self.unread.add(run_id)

@@ -15,7 +15,7 @@ __all__ = ["ORDER_SHOWN_BY", "Order", "SortBy"]
 SortBy = Literal["updatedAt", "createdAt"]
 
 ORDER_SHOWN_BY = 20
-"""So many different times one after the other show an order. A few may lie in order by chance."""
+"""Different times in a row that show an order. A few may be in order by chance."""
 
 
 class Order:

@@ -1,4 +1,4 @@
-"""Whether a listing heeds the filters that it was asked for: an ignored one would select other people's runs."""
+"""Whether a listing applies its filters: an ignored one would select other people's runs."""
 
 from __future__ import annotations
 

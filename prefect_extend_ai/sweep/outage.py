@@ -1,6 +1,6 @@
 """Ask Extend whether it is down: how many runs hang or were cancelled lately, and whether anything finishes.
 
-The numbers come from Extend's own listings, whoever cancelled, and never from what this or another sweep remembers.
+The numbers come from Extend's own listings, not from what this or another sweep remembers: they count all cancels.
 The rules of a policy that select runs do not apply to them: an outage is one however it is sliced.
 """
 

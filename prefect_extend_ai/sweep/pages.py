@@ -147,7 +147,7 @@ async def _count(
 def _read_at(page: Page) -> datetime:
     if page.read_at is None:
         raise ExtendUnexpectedResponseError(
-            "The listing came without a readable Date header, so no run's age can be told by Extend's clock. "
+            "The listing came without a readable Date header, so no run's age is known by Extend's clock. "
             "Nothing was cancelled. Look for a proxy that drops the header."
         )
     return page.read_at

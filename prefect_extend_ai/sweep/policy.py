@@ -76,7 +76,7 @@ class StalePolicy(BaseModel):
         default=500,
         ge=1,
         title="Most cancellations in one sweep",
-        description="The oldest so many are cancelled; the rest is left for the next sweep.",
+        description="The oldest are cancelled, up to this number; the others are left for the next sweep.",
     )
     refuse_above: int = Field(
         default=5000,
@@ -120,4 +120,4 @@ class StalePolicy(BaseModel):
 
 
 DEFAULT_POLICY = StalePolicy()
-"""The policy of whoever names none."""
+"""The policy where none is named."""

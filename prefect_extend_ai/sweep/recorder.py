@@ -1,4 +1,4 @@
-"""Durable writes of final objects: tried again, in halves where several are refused together, bounded in memory."""
+"""Durable writes of final objects: history again, in halves where several are refused together, bounded in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from uuid import UUID
 
 from prefect_extend_ai.errors import RecordError, RecordRefusedError
 from prefect_extend_ai.runs import loop_time
-from prefect_extend_ai.sweep.cancelling import FIRST_PAUSE, LONGEST_PAUSE, Settled
+from prefect_extend_ai.sweep.attempt import Result
+from prefect_extend_ai.sweep.cancelling import FIRST_PAUSE, LONGEST_PAUSE
 from prefect_extend_ai.sweep.journal import CancelIntent, Journal
 from prefect_extend_ai.sweep.report import PendingCancel
 from prefect_extend_ai.sweep.stop import Stop
@@ -23,16 +24,16 @@ RECORD_BYTES = 1_000_000
 """Runs stop sharing a record at this size: Prefect Cloud takes requests up to 5 MiB."""
 
 RECORD_PATIENCE = 120.0
-"""Seconds for which records are tried again once Prefect cannot be written to; then the intent stays open."""
+"""Seconds for which records are history again once Prefect cannot be written to; then the intent stays open."""
 
 WRITE_PATIENCE = 75.0
-"""Seconds that one write may take: a Prefect server on SQLite may stand still for a minute, and goes on then."""
+"""Seconds for one write: a Prefect server on SQLite may block for a minute."""
 
 TRIES = 3
-"""How often a record is sent that Prefect does not take while it takes others; then it goes without."""
+"""Attempts for a record that Prefect rejects while it accepts others; then the run goes without."""
 
 WITNESS_SECONDS = 15.0
-"""How long Prefect may take to say whether it can be written to at all."""
+"""Seconds to find out whether Prefect can be written to at all."""
 
 WAITING_BYTES = 32_000_000
 """Characters of final objects that may wait for their record before further runs are read."""
@@ -56,7 +57,7 @@ class Recorder:
         self._deadline: float | None = None
         self._lost: RecordError | None = None
         self._patience = WRITE_PATIENCE
-        # So many are made ready at once: rendering takes a thread, and the journal writes one after the other.
+        # Rendering takes a thread each; the journal writes one after the other.
         self._writers = asyncio.Semaphore(4)
         self._waiting = 0
         self._room = asyncio.Event()
@@ -67,11 +68,11 @@ class Recorder:
         """Return once few enough final objects wait for their record to read another."""
         await self._room.wait()
 
-    def hold(self, final: Settled) -> None:
-        """A final object waits for its record from here on; `record` lets go of it."""
+    def hold(self, final: Result) -> None:
+        """A final object waits for its record from now on, until `record`."""
         self._wait_for(_size(final))
 
-    async def record(self, intent: CancelIntent, finals: Sequence[Settled]) -> dict[str, UUID]:
+    async def record(self, intent: CancelIntent, finals: Sequence[Result]) -> dict[str, UUID]:
         """Record these ended runs, within the patience; where each is. The intent stays open for the others."""
         try:
             return await self._record(intent, finals)
@@ -81,7 +82,7 @@ class Recorder:
     async def complete(
         self, intent: CancelIntent, still_open: Mapping[str, PendingCancel | None], recorded: Collection[str] = ()
     ) -> None:
-        """Complete an intent, or leave it open for these runs. What fails is tried again by `finish`."""
+        """Complete an intent, or leave it open for these runs. What fails is history again by `finish`."""
         try:
             async with asyncio.timeout(self._seconds()):
                 await self.journal.complete(intent, still_open, recorded=recorded)
@@ -101,7 +102,7 @@ class Recorder:
         if not self.unrecorded and not self._late:
             self.stop.overcome(self._lost)
 
-    async def _record(self, intent: CancelIntent, finals: Sequence[Settled]) -> dict[str, UUID]:
+    async def _record(self, intent: CancelIntent, finals: Sequence[Result]) -> dict[str, UUID]:
         left = [each for each in finals if each.final is not None]
         done: dict[str, UUID] = {}
         pause, tries = FIRST_PAUSE, 0
@@ -149,7 +150,7 @@ class Recorder:
         return min(self._deadline - now if self._deadline is not None else self._patience, self._patience)
 
     def _cannot_record(self, error: RecordError | TimeoutError) -> None:
-        """Stop cancelling, and give the records of all runs in hand the same time."""
+        """Stop cancelling, and give all records in progress the same deadline."""
         if self._deadline is None:
             self._deadline = loop_time() + RECORD_PATIENCE
         if isinstance(error, TimeoutError):
@@ -157,7 +158,7 @@ class Recorder:
         self._lost = self._lost or error
         self.stop.set(f"no further cancel was sent, because records cannot be written: {error}", error)
 
-    async def _record_apart(self, intent: CancelIntent, finals: Sequence[Settled], error: Exception) -> dict[str, UUID]:
+    async def _record_apart(self, intent: CancelIntent, finals: Sequence[Result], error: Exception) -> dict[str, UUID]:
         """Record in halves what cannot be recorded together: only a run that cannot be recorded goes without."""
         if len(finals) > 1:
             half = len(finals) // 2
@@ -182,10 +183,10 @@ class Shelf:
     intent: CancelIntent
     most: int
     records: dict[str, UUID] = field(default_factory=dict)
-    _group: list[Settled] = field(default_factory=list)
+    _group: list[Result] = field(default_factory=list)
     _bytes: int = 0
 
-    async def put(self, final: Settled) -> None:
+    async def put(self, final: Result) -> None:
         """Record a run, at once or with the next ones."""
         self.recorder.hold(final)
         # Again after each wait: others may have put theirs meanwhile.
@@ -203,5 +204,5 @@ class Shelf:
             self.records |= await self.recorder.record(self.intent, group)
 
 
-def _size(final: Settled) -> int:
+def _size(final: Result) -> int:
     return len(final.final.text) if final.final is not None else 0

@@ -8,7 +8,7 @@ from prefect_extend_ai.sweep.journal import CancelIntent, Recorded
 from prefect_extend_ai.sweep.pending import interrupted
 from prefect_extend_ai.sweep.report import Cancellation, Outcome, PendingCancel
 
-__all__ = ["how_it_ended", "known_of", "recorded_before", "unrecorded"]
+__all__ = ["known_of", "recorded_before", "result_of", "unrecorded"]
 
 
 def known_of(intent: CancelIntent, run_id: str) -> PendingCancel:
@@ -29,7 +29,7 @@ def recorded_before(run_id: str, where: Recorded) -> Cancellation:
     return Cancellation(run_id=run_id, outcome=outcome, reason=reason, record=where.artifact_id)
 
 
-def how_it_ended(run: Run, before: PendingCancel) -> Cancellation:
+def result_of(run: Run, before: PendingCancel) -> Cancellation:
     """The outcome of a run that has ended since, and what of it is known for certain."""
     outcome = ended(run, ours=before.attempts != 0)
     since = f"{before.since:%Y-%m-%d %H:%M} UTC"

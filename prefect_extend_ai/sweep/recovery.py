@@ -11,7 +11,7 @@ from datetime import datetime
 from uuid import UUID
 
 from prefect_extend_ai.runs import loop_time
-from prefect_extend_ai.sweep.cancelling import Settled
+from prefect_extend_ai.sweep.attempt import Result
 from prefect_extend_ai.sweep.journal import CancelIntent, Journal
 from prefect_extend_ai.sweep.open_runs import OpenRuns
 from prefect_extend_ai.sweep.pending import at_sweep
@@ -24,7 +24,7 @@ __all__ = ["FIRST_RUNS", "Recovery"]
 logger = logging.getLogger(__name__)
 
 FIRST_RUNS = 200
-"""How many open runs are read before the sweep looks for stale ones, the newest first; the rest is read after it."""
+"""Open runs that are read before the scan, the newest first; the others are read after the sweep."""
 
 CHUNK = 50
 """Runs that are read before what has ended among them is recorded."""
@@ -33,7 +33,7 @@ CHUNK_BYTES = 16_000_000
 """Characters of final objects after which a chunk ends early."""
 
 RECORD_TOGETHER = 50
-"""Runs that share a record, where an intent left more than so many to be recorded."""
+"""Runs that share a record, where an intent left more than this many to be recorded."""
 
 
 @dataclass(slots=True)
@@ -114,7 +114,7 @@ class Recovery:
         return bool(self._later)
 
     async def go_on(self, seconds: float) -> list[Cancellation]:
-        """Read the open runs that `begin` left, those first that were read the longest ago, for so many seconds.
+        """Read the open runs that `begin` left, the longest unread first, for this many seconds.
 
         Raises what `begin` raises.
         """
@@ -128,7 +128,7 @@ class Recovery:
         return found
 
     async def adopt(self, intent: CancelIntent) -> dict[str, PendingCancel]:
-        """Runs of this new intent that earlier ones left open stand in it alone from here on; what is known of them."""
+        """Take runs of this new intent out of the earlier ones that left them open; what is known of each."""
         adopted: dict[str, PendingCancel] = {}
         # One batch after another: each narrows what the one before it has left.
         async with self._adopting:
@@ -185,9 +185,9 @@ class Recovery:
 
     async def _read_chunk(
         self, intent: CancelIntent, missing: Sequence[str]
-    ) -> tuple[list[Settled], list[str], list[str]]:
+    ) -> tuple[list[Result], list[str], list[str]]:
         """Read some of these runs: those that have ended, those that stay open, and those that are still to be read."""
-        ended: list[Settled] = []
+        ended: list[Result] = []
         kept: list[str] = []
         size, place = 0, 0
         while place < min(CHUNK, len(missing)) and size < CHUNK_BYTES and self.runs.stop.reason is None:
@@ -196,7 +196,7 @@ class Recovery:
             for run_id, found in zip(
                 some, await asyncio.gather(*(self.runs.read(intent, each) for each in some)), strict=True
             ):
-                if isinstance(found, Settled):
+                if isinstance(found, Result):
                     ended.append(found)
                     size += len(found.final.text) if found.final else 0
                 elif found is not None:
@@ -205,7 +205,7 @@ class Recovery:
         return ended, kept, list(missing[place:])
 
     async def _record(
-        self, intent: CancelIntent, ended: Sequence[Settled], others: Iterable[str]
+        self, intent: CancelIntent, ended: Sequence[Result], others: Iterable[str]
     ) -> tuple[list[Cancellation], CancelIntent]:
         """Record ended runs under an intent of this sweep's own, so that no other at the same time does so too."""
         own = await self.journal.log([each.cancellation.run_id for each in ended])

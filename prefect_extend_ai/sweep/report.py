@@ -21,7 +21,7 @@ __all__ = ["Cancellation", "OpenElsewhere", "Outcome", "PendingCancel", "SweepFa
 
 
 class Outcome(enum.StrEnum):
-    """What became of a selected run. The set is closed; the counts in a report add up to the runs selected."""
+    """How a selected run ended. The set is closed; the counts in a report add up to the runs selected."""
 
     CANCELLED = "cancelled"
     """We asked, and the API says the run is cancelled (or FAILED with ABORTED, which is the same)."""
@@ -40,7 +40,7 @@ class Outcome(enum.StrEnum):
     ERROR = "error"
     """It could not be found out; the reason says why."""
     DEFERRED = "deferred"
-    """Left for the next sweep: over the cap, out of time, stopped, or turned away by the rate limit throughout."""
+    """Left for the next sweep: over the cap, out of time, stopped, or throttled throughout."""
     WOULD_CANCEL = "would_cancel"
     """A dry run would have cancelled it."""
 
@@ -56,12 +56,12 @@ class Outcome(enum.StrEnum):
 
 
 class Cancellation(BaseModel):
-    """What became of one selected run, and why."""
+    """The outcome of one selected run, and why."""
 
     model_config = ConfigDict(frozen=True)
 
     run_id: str = Field(description="The run's id.")
-    outcome: Outcome = Field(description="What became of it.")
+    outcome: Outcome = Field(description="How it ended.")
     reason: str = Field(description="Why, in words for a person.")
     status: str | None = Field(default=None, description="The last status that was read, as the API wrote it.")
     age_minutes: float | None = Field(
@@ -125,7 +125,7 @@ class SweepReport(BaseModel):
         default=None, description="How far Extend's clock is ahead of ours, where they differ by over two minutes."
     )
     clock_suspect: Suspect | None = Field(
-        default=None, description="Whose clock is then likely wrong, `extend` or `ours`; None where it cannot be told."
+        default=None, description="Whose clock is then likely wrong, `extend` or `ours`; None where it is not known."
     )
     looks_held: list[str] = Field(
         default=[], description="Stale runs whose metadata looks like a hold, and is none by the hold key."
@@ -145,9 +145,8 @@ class SweepReport(BaseModel):
     cancellations: list[Cancellation] = Field(default=[], description="Each selected run, oldest first.")
     exempt: dict[str, int] = Field(default={}, description="Why runs that were listed were left out, and how many.")
     ages: dict[str, int] = Field(default={}, description="How many runs in progress were how old, youngest first.")
-    settled: int = Field(default=0, description="Runs of earlier, interrupted sweeps whose final object was recorded.")
     recovered: list[Cancellation] = Field(
-        default=[], description="The same runs: how each ended, and where it is recorded."
+        default=[], description="Runs of earlier sweeps that this one recorded: how each ended, and where it is."
     )
     unrecorded: int = Field(default=0, description="Runs that ended and whose final object is still to be recorded.")
     pending: list[PendingCancel] = Field(
@@ -218,15 +217,15 @@ class SweepReport(BaseModel):
             rest.append(f"{going_on} still pending from earlier sweeps")
         if set_aside := sum(each.set_aside for each in self.pending):
             rest.append(f"{set_aside} set aside")
-        if self.settled:
-            rest.append(f"{self.settled} of an earlier sweep recorded")
+        if self.recovered:
+            rest.append(f"{len(self.recovered)} of an earlier sweep recorded")
         if self.clock_difference_seconds is not None:
             apart = span(timedelta(seconds=abs(self.clock_difference_seconds)))
             rest.append(f"the clocks here and at Extend differ by {apart}")
         if self.unrecorded:
             rest.append(f"{self.unrecorded} still to be recorded by the next sweep")
-        told = "; ".join([first, *rest])
-        return f"{told}. Stopped early: {self.trouble}" if self.trouble else told
+        headline = "; ".join([first, *rest])
+        return f"{headline}. Stopped early: {self.trouble}" if self.trouble else headline
 
 
 _WORDS = {outcome: outcome.replace("_", " ") for outcome in Outcome} | {

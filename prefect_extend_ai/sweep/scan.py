@@ -1,4 +1,4 @@
-"""Look at everything in progress: one listing, all of it read before anything is cancelled."""
+"""Scan what is in progress: one listing, read completely before anything is cancelled."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from prefect_extend_ai.sweep.staleness import (
 from prefect_extend_ai.sweep.stop import Stop
 from prefect_extend_ai.sweep.targets import Target
 
-__all__ = ["Survey", "Target", "guarded_survey", "learned_survey", "take_survey"]
+__all__ = ["Scan", "Target", "guarded_scan", "learned_scan", "scan_runs"]
 
 
 @dataclass(slots=True)
-class Survey:
-    """What a look at everything in progress found.
+class Scan:
+    """What a listing of everything in progress showed.
 
     Attributes:
         stale: the stale runs, oldest first.
@@ -68,7 +68,7 @@ class Survey:
     refusal: str | None = None
     unfinished: str | None = None
 
-    def look_at(self, page: Page, now: datetime) -> None:
+    def add_page(self, page: Page, now: datetime) -> None:
         """Take from a page what it says beside its runs."""
         self.now = now
         self.listed += page.unreadable
@@ -97,7 +97,7 @@ class Survey:
             self.exempt[Exempt.USUAL_FOR_PROCESSOR] = spared.total()
 
 
-async def take_survey(
+async def scan_runs(
     client: ExtendClient,
     kind: RunKind,
     max_processing_minutes: int,
@@ -105,10 +105,10 @@ async def take_survey(
     *,
     keep: Callable[[Run], object] | None = None,
     stop: Stop | None = None,
-) -> Survey:
+) -> Scan:
     """List what is PROCESSING, and sort it into stale and exempt; no guard is asked.
 
-    Where Extend ignores a filter of the policy, so that the runs may be anybody's, the survey's `refusal` says so.
+    Where Extend ignores a filter of the policy, so that the runs may be anybody's, the scan's `refusal` says so.
 
     Args:
         client: an open client.
@@ -120,87 +120,87 @@ async def take_survey(
 
     Raises:
         ExtendInputError: the policy filters by something that listings of this kind do not know.
-        ExtendUnexpectedResponseError: an answer without a readable `Date`, by which no age can be told.
+        ExtendUnexpectedResponseError: a response without a readable `Date`: no age is known.
         ExtendError: whatever else kept the listing from being read to its end.
     """
     check_limit(max_processing_minutes)
     check_filters(kind, policy)
-    survey = Survey()
+    scan = Scan()
     seen: set[str] = set()
     unconfirmed: set[str] = set()
     pages = pages_in_progress(client, kind, max_processing_minutes, policy)
     while (found := await next_page(pages, stop)) is not None:
         page, now = found
-        survey.look_at(page, now)
+        scan.add_page(page, now)
         for run in page.runs:
             if run.id in seen:
                 continue
             seen.add(run.id)
-            survey.listed += 1
-            survey.refusal = survey.refusal or contradiction(run, policy)
+            scan.listed += 1
+            scan.refusal = scan.refusal or contradiction(run, policy)
             if run.status == PROCESSING and run.updated_at is not None:
-                survey.ages[age_band(now - run.updated_at, timedelta(minutes=max_processing_minutes))] += 1
+                scan.ages[age_band(now - run.updated_at, timedelta(minutes=max_processing_minutes))] += 1
             exempt = _exemption(run, now, max_processing_minutes, policy)
-            survey.overdue += exempt is None or exempt in LEFT_OUT
+            scan.overdue += exempt is None or exempt in LEFT_OUT
             if ignores_own_limit(run):
-                survey.ignored_limits.append(run.id)
+                scan.ignored_limits.append(run.id)
             if exempt is None:
-                survey.stale.append(Target.of(run, limit_passed(run, now, max_processing_minutes, policy)))
+                scan.stale.append(Target.of(run, limit_passed(run, now, max_processing_minutes, policy)))
                 unconfirmed |= unconfirmed_filters(run, policy)
                 if looks_held(run, policy):
-                    survey.looks_held.append(run.id)
+                    scan.looks_held.append(run.id)
                 if keep is not None:
                     keep(run)
             else:
-                survey.exempt[exempt] += 1
-    if survey.refusal is None and unconfirmed:
-        survey.refusal = await ignored_filter(client, kind, policy, unconfirmed, seen, stop=stop)
-    survey.stale.sort(key=lambda target: (-(target.age_minutes or 0), target.run_id))
-    survey.exempt = +survey.exempt
-    return survey if stop is None or stop.reason is None else Survey(unfinished=stop.reason)
+                scan.exempt[exempt] += 1
+    if scan.refusal is None and unconfirmed:
+        scan.refusal = await ignored_filter(client, kind, policy, unconfirmed, seen, stop=stop)
+    scan.stale.sort(key=lambda target: (-(target.age_minutes or 0), target.run_id))
+    scan.exempt = +scan.exempt
+    return scan if stop is None or stop.reason is None else Scan(unfinished=stop.reason)
 
 
-async def learned_survey(
+async def learned_scan(
     client: ExtendClient,
     kind: RunKind,
     max_processing_minutes: int,
     policy: StalePolicy,
     *,
     keep: Callable[[Run], object] | None = None,
-) -> Survey:
-    """Take a survey of what a sweep would select: limits are learned, and no guard is asked.
+) -> Scan:
+    """Take a scan of what a sweep would select: limits are learned, and no guard is asked.
 
-    Takes and raises what `take_survey` does.
+    Takes and raises what `scan_runs` does.
     """
-    survey = await take_survey(client, kind, max_processing_minutes, policy, keep=keep)
-    learned, _ = await _learn(survey, client, kind, max_processing_minutes, policy, stop=None)
-    survey.spare(learned, policy)
-    return survey
+    scan = await scan_runs(client, kind, max_processing_minutes, policy, keep=keep)
+    learned, _ = await _learn(scan, client, kind, max_processing_minutes, policy, stop=None)
+    scan.spare(learned, policy)
+    return scan
 
 
-async def guarded_survey(
+async def guarded_scan(
     client: ExtendClient, kind: RunKind, max_processing_minutes: int, policy: StalePolicy, *, stop: Stop | None = None
-) -> Survey:
-    """Take a survey to cancel by: the guards have been asked, and limits are learned.
+) -> Scan:
+    """Take a scan to cancel by: the guards have been asked, and limits are learned.
 
     The guards count by the limits that are not learned: learning must not hide an outage. Takes and raises what
-    `take_survey` does.
+    `scan_runs` does.
     """
-    survey = await take_survey(client, kind, max_processing_minutes, policy, stop=stop)
-    survey.refusal = survey.refusal or too_many(len(survey.stale), policy)
-    if survey.refusal is None and survey.stale:
-        learned, finished = await _learn(survey, client, kind, max_processing_minutes, policy, stop=stop)
+    scan = await scan_runs(client, kind, max_processing_minutes, policy, stop=stop)
+    scan.refusal = scan.refusal or too_many(len(scan.stale), policy)
+    if scan.refusal is None and scan.stale:
+        learned, finished = await _learn(scan, client, kind, max_processing_minutes, policy, stop=stop)
         if policy.outage_guard:
-            survey.refusal = await outage_refusal(
-                client, kind, survey.overdue, max_processing_minutes, policy, stop=stop, finished=finished
+            scan.refusal = await outage_refusal(
+                client, kind, scan.overdue, max_processing_minutes, policy, stop=stop, finished=finished
             )
-        if survey.refusal is None:
-            survey.spare(learned, policy)
-    return survey if stop is None or stop.reason is None else Survey(unfinished=stop.reason)
+        if scan.refusal is None:
+            scan.spare(learned, policy)
+    return scan if stop is None or stop.reason is None else Scan(unfinished=stop.reason)
 
 
 async def _learn(
-    survey: Survey,
+    scan: Scan,
     client: ExtendClient,
     kind: RunKind,
     max_processing_minutes: int,
@@ -208,15 +208,15 @@ async def _learn(
     *,
     stop: Stop | None,
 ) -> tuple[dict[str, LearnedLimit], FinishedRuns | None]:
-    """The learned limits, and the listing they were learned from; a survey without stale runs asks for nothing."""
-    if not (policy.learn_limits and kind in LEARNERS and survey.stale):
+    """The learned limits, and the listing they were learned from; a scan without stale runs asks for nothing."""
+    if not (policy.learn_limits and kind in LEARNERS and scan.stale):
         return {}, None
     finished = FinishedRuns(client, kind)
     try:
         page = await finished.first(stop)
     except ExtendError as error:
-        # Learning can only spare: without it the limits of the policy hold.
-        survey.not_learned = str(error)
+        # Learning can only recheck: without it the limits of the policy hold.
+        scan.not_learned = str(error)
         return {}, None
     return learn(page.runs, max_processing_minutes, policy) if page is not None else {}, finished
 

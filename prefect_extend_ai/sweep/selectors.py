@@ -11,14 +11,14 @@ from prefect_extend_ai.errors import ExtendInputError
 from prefect_extend_ai.runs import Run, RunKind, check_run_id
 from prefect_extend_ai.runs.ids import check_kind
 from prefect_extend_ai.sweep.policy import DEFAULT_POLICY, StalePolicy
-from prefect_extend_ai.sweep.scan import Target, guarded_survey
+from prefect_extend_ai.sweep.scan import Target, guarded_scan
 from prefect_extend_ai.sweep.staleness import (
     AGE_BANDS,
     check_filters,
     check_limit,
-    in_words,
-    why_not_at_all,
-    why_not_stale,
+    describe_limit,
+    skip_reason,
+    skip_reason_when_named,
 )
 from prefect_extend_ai.sweep.stop import Stop
 from prefect_extend_ai.sweep.witness import ListingWitness
@@ -90,11 +90,11 @@ class StaleRuns:
 
     def describe(self) -> str:
         """The limit, in words."""
-        return in_words(self.limit_minutes, self.policy)
+        return describe_limit(self.limit_minutes, self.policy)
 
     async def select(self, client: ExtendClient, stop: Stop) -> Selection:
         """List what is in progress, and ask the guards."""
-        found = await guarded_survey(client, self.kind, self.limit_minutes, self.policy, stop=stop)
+        found = await guarded_scan(client, self.kind, self.limit_minutes, self.policy, stop=stop)
         facts = {
             "looked_at": found.now,
             "listed": found.listed,
@@ -112,8 +112,8 @@ class StaleRuns:
         return Selection(found.stale, facts)
 
     def recheck(self, run: Run, target: Target) -> str | None:
-        """Why the run is no longer stale, is held, or is excepted."""
-        return why_not_stale(run, target, self.limit_minutes, self.policy)
+        """Why the run must not be cancelled: no longer stale, held, excepted."""
+        return skip_reason(run, target, self.limit_minutes, self.policy)
 
     def witness(self, client: ExtendClient) -> ListingWitness | None:
         """The listing, for kinds whose single read tells no times."""
@@ -156,7 +156,7 @@ class NamedRuns:
 
     def recheck(self, run: Run, target: Target) -> str | None:  # noqa: ARG002  # whatever its age
         """Why the run cannot be cancelled at all, is held, or is excepted."""
-        return why_not_at_all(run, self.policy)
+        return skip_reason_when_named(run, self.policy)
 
     def witness(self, client: ExtendClient) -> ListingWitness | None:  # noqa: ARG002  # no age is asked for
         """Nobody: no age is asked for."""

@@ -9,7 +9,7 @@ from prefect_extend_ai.sweep.scan import Target
 __all__ = ["BATCH", "ONE_RECORD_EACH", "batches", "runs_a_record"]
 
 ONE_RECORD_EACH = 200
-"""Up to so many runs in a sweep, each has a record of its own; beyond, the runs of a batch share one."""
+"""Runs in a sweep up to which each has its own record; beyond, the runs of a batch share one."""
 
 BATCH = 50
 """Runs in a batch: what one intent announces."""
@@ -22,7 +22,7 @@ SHARED_RECORD = 50
 
 
 def runs_a_record(runs: int) -> int:
-    """How many runs share a record in a sweep of so many, so that it never writes more than about ONE_RECORD_EACH."""
+    """How many runs share a record, so that a sweep of `runs` writes no more than about ONE_RECORD_EACH."""
     return 1 if runs <= ONE_RECORD_EACH else max(SHARED_RECORD, -(-runs // (ONE_RECORD_EACH - BATCH)))
 
 

@@ -26,13 +26,13 @@ __all__ = [
     "assess",
     "check_filters",
     "check_limit",
+    "describe_limit",
     "held_words",
-    "in_words",
     "is_overdue",
     "limit_passed",
     "shortest_limit",
-    "why_not_at_all",
-    "why_not_stale",
+    "skip_reason",
+    "skip_reason_when_named",
 ]
 
 
@@ -59,7 +59,7 @@ LEFT_OUT = frozenset(
 
 
 class Listed(Protocol):
-    """What was told of a run as it was listed: its times, and the learned limit of its processor."""
+    """A run as it was listed: its times, and the learned limit of its processor."""
 
     @property
     def updated_at(self) -> datetime | None: ...
@@ -98,7 +98,7 @@ def assess(
         now: when it was read, by the earlier of Extend's clock and ours.
         max_processing_minutes: minutes since the last change after which a run is stale.
         policy: the rest of the rules.
-        updated_at: the last change as the listing told it, for kinds whose single read does not carry it.
+        updated_at: the last change by the listing, for kinds whose single read does not have it.
         created_at: the creation, likewise.
         learned_minutes: the learned limit of the run's processor; None without one.
     """
@@ -155,13 +155,13 @@ def _left_out(run: Run, policy: StalePolicy) -> Exempt | None:
     return None
 
 
-def why_not_stale(run: Run, listed: Listed, max_processing_minutes: int, policy: StalePolicy) -> str | None:
+def skip_reason(run: Run, listed: Listed, max_processing_minutes: int, policy: StalePolicy) -> str | None:
     """Why a run that was listed as stale must not be cancelled as just read; None where it still must.
 
-    Kinds whose single read tells no times are judged by those of the listing: the check then rests on the status.
+    Kinds whose single read has no times are judged by those of the listing: the check is then of the status.
     """
     if run.read_at is None:
-        return "the answer to the check had no Date header, so its age cannot be told"
+        return "the response to the check had no Date header, so its age is not known"
     exempt = assess(
         run,
         now=run.read_at,
@@ -179,7 +179,7 @@ def held_words(policy: StalePolicy) -> str:
     return _WORDS[Exempt.HELD].format(policy=policy)
 
 
-def why_not_at_all(run: Run, policy: StalePolicy) -> str | None:
+def skip_reason_when_named(run: Run, policy: StalePolicy) -> str | None:
     """Why a run that somebody named must not be cancelled, whatever its age; None where it may."""
     if run.status not in run.kind.cancellable:
         return _WORDS[Exempt.OTHER_STATUS].format(run=run)
@@ -210,7 +210,7 @@ def check_filters(kind: RunKind, policy: StalePolicy) -> None:
         )
 
 
-def in_words(max_processing_minutes: int, policy: StalePolicy) -> str:
+def describe_limit(max_processing_minutes: int, policy: StalePolicy) -> str:
     """What makes a run stale, for people."""
     total = f", or in all for more than {policy.max_total_minutes}" if policy.max_total_minutes is not None else ""
     return f"in progress for more than {max_processing_minutes} minutes without a change{total}"
@@ -237,7 +237,7 @@ AGE_BANDS = [band for _, band in _BANDS] + [_OLDEST_BAND]
 
 
 def _file_matches(run: Run, needle: str | None) -> bool:
-    # The listing was asked for the same; looked at again, since an ignored filter would select every run.
+    # The listing has the same filter; checked again, since an ignored one would select every run.
     # Whether Extend minds the case is not known, so we do not.
     # The vendor's listing matches ids too for some kinds: names are what was asked for.
     return needle is None or any(needle.casefold() in name.casefold() for name in run.file_names)

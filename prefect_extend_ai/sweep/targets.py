@@ -42,7 +42,7 @@ class Target:
         )
 
     def cancellation(self, outcome: Outcome, reason: str) -> Cancellation:
-        """What became of it where nothing was sent or read for it."""
+        """Its outcome where nothing was sent or read for it."""
         return Cancellation(
             run_id=self.run_id,
             outcome=outcome,

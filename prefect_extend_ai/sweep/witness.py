@@ -1,4 +1,4 @@
-"""Who else is asked before something is believed: a listing, for the times of a run, or for a fault of the account."""
+"""Listings as evidence: for the times of a run, and for an error of the whole account."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from datetime import datetime
 
 from prefect_extend_ai.client import LARGEST_PAGE, ExtendClient, Page
 from prefect_extend_ai.errors import (
-    ExtendAuthError,
+    ExtendAccountError,
     ExtendError,
-    ExtendPermissionError,
-    ExtendUsageBlockedError,
     SharedLimitError,
 )
 from prefect_extend_ai.runs import PROCESSING, Moment, Run, RunKind
@@ -23,23 +21,23 @@ from prefect_extend_ai.sweep.stop import Stop
 
 __all__ = ["ACCOUNT_ERRORS", "AccountWitness", "ListingWitness"]
 
-ACCOUNT_ERRORS = (ExtendAuthError, ExtendPermissionError, ExtendUsageBlockedError, SharedLimitError)
-"""Errors that may concern the whole account: every further call would meet them too."""
+ACCOUNT_ERRORS = (ExtendAccountError, SharedLimitError)
+"""Errors that may concern the whole account: every further call would fail too."""
 
 RECENT = 3.0
-"""Seconds for which what a listing said is passed on without another."""
+"""Seconds for which a listing is used again."""
 
 LISTINGS = 3
-"""How many whole listings in a row must not show a run: a set that shrinks while it is paged skips some."""
+"""Complete listings in a row without a run that show that it is gone: a shrinking set skips some while it is paged."""
 
 
 class AccountWitness:
-    """Tells an error of one run from an error of the whole account, by asking for a listing.
+    """Distinguishes an error of one run from one of the whole account, by requesting a listing.
 
     Args:
         client: an open client.
         kind: the kind of run.
-        stop: set where the account is to blame.
+        stop: set where the error is the account's.
     """
 
     def __init__(self, client: ExtendClient, kind: RunKind, stop: Stop) -> None:
@@ -47,12 +45,12 @@ class AccountWitness:
         self._kind = kind
         self._stop = stop
         self._asking = asyncio.Lock()
-        self._acquitted_at: Moment | None = None
+        self._listed_at: Moment | None = None
 
-    async def is_to_blame(self, error: ExtendError) -> bool:
-        """Whether an error among ACCOUNT_ERRORS concerns everybody; then the sweep is stopped by it.
+    async def is_at_fault(self, error: ExtendError) -> bool:
+        """Whether an error among ACCOUNT_ERRORS concerns the whole account; then it stops the sweep.
 
-        One listing answers for all who ask at the same time, and for those who ask within some seconds.
+        One listing serves all that ask at the same time or within some seconds after it.
         """
         if isinstance(error, SharedLimitError):
             return self._blame(error)
@@ -60,14 +58,14 @@ class AccountWitness:
             if isinstance(self._stop.error, ACCOUNT_ERRORS):
                 return True
             asked_at = self._client.now()
-            if self._acquitted_at is not None and self._acquitted_at.age(asked_at) <= RECENT:
+            if self._listed_at is not None and self._listed_at.age(asked_at) <= RECENT:
                 return False
             try:
                 async with _closing(self._client.iter_pages(self._kind, page_size=1)) as pages:
                     await anext(pages, None)
             except ExtendError:
                 return self._blame(error)
-            self._acquitted_at = asked_at
+            self._listed_at = asked_at
             return False
 
     def _blame(self, error: ExtendError) -> bool:
@@ -77,17 +75,17 @@ class AccountWitness:
 
 @dataclass(slots=True)
 class _Wanted:
-    """A run that is looked for."""
+    """A run that is looked up."""
 
     target: Target
     found: asyncio.Future[Run | None]
-    looking: int = 0
+    waiting: int = 0
     missed: int = 0
 
 
 @dataclass(slots=True)
 class _Order:
-    """Whether a listing is in order so far, and how far it has come."""
+    """Whether a listing is in order so far, and its last time."""
 
     first: datetime | None = None
     last: datetime | None = None
@@ -100,17 +98,17 @@ class _Order:
             self.first, self.last = self.first or moment, moment
 
     def is_beyond(self, moment: datetime | None) -> bool:
-        """Whether a run that last changed then cannot come any more. One time alone shows no order."""
+        """Whether a run that last changed then cannot follow. One time alone shows no order."""
         if moment is None or self.last is None or self.last == self.first:
             return False
         return self.kept and moment < self.last
 
 
 class ListingWitness:
-    """Says how runs are listed right now, for kinds whose single read does not tell when a run last changed.
+    """Shows how runs are listed right now, for kinds whose single read does not say when a run last changed.
 
-    Pages are read only while somebody waits for a run, one listing at a time for all who do, and passed on as they
-    come: the first page of a long listing is not old by the time that the last one is read.
+    Pages are read only while a run is waited for, one listing at a time for all of them, and used as they
+    arrive: the first page of a long listing is not old by the time that the last one is read.
 
     Args:
         client: an open client.
@@ -132,8 +130,8 @@ class ListingWitness:
         self._wanted: dict[str, _Wanted] = {}
         self._reading: asyncio.Task[None] | None = None
 
-    async def look(self, target: Target) -> Run | None:
-        """The run as a listing of the last seconds shows it; None where it is not listed as in progress any more.
+    async def find(self, target: Target) -> Run | None:
+        """The run as a listing of the last seconds shows it; None where it is no longer listed as in progress.
 
         Raises ExtendError where the listing cannot be read.
         """
@@ -142,30 +140,30 @@ class ListingWitness:
             return shown
         fresh = _Wanted(target, asyncio.get_running_loop().create_future())
         wanted = self._wanted.setdefault(target.run_id, fresh)
-        wanted.looking += 1
+        wanted.waiting += 1
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._read())
         try:
             return await asyncio.shield(wanted.found)
         finally:
-            wanted.looking -= 1
-            if not wanted.looking and self._wanted.get(target.run_id) is wanted:
+            wanted.waiting -= 1
+            if not wanted.waiting and self._wanted.get(target.run_id) is wanted:
                 del self._wanted[target.run_id]
 
     def _is_recent(self, run: Run) -> bool:
         return run.asked_at is not None and run.asked_at.age(self._now()) <= RECENT
 
     async def _read(self) -> None:
-        """List again and again while somebody waits."""
+        """List repeatedly while a run is waited for."""
         try:
             while self._wanted:
                 await self._read_once()
-        except Exception as error:  # noqa: BLE001 - whoever waits is told
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
             for wanted in list(self._wanted.values()):
-                self._tell(wanted, error)
+                self._resolve(wanted, error)
 
     async def _read_once(self) -> None:
-        waited_for_from_the_start = list(self._wanted.values())
+        waiting_since_the_start = list(self._wanted.values())
         self._shown = {}
         order = _Order()
         async with _closing(self._list()) as pages:
@@ -176,19 +174,19 @@ class ListingWitness:
                     if run.status == PROCESSING:
                         self._shown[run.id] = run
                         if (wanted := self._wanted.get(run.id)) is not None:
-                            self._tell(wanted, run)
+                            self._resolve(wanted, run)
                 if not self._wanted or (self._kind.sortable and self._none_can_come(order)):
                     break
-        for wanted in waited_for_from_the_start:
+        for wanted in waiting_since_the_start:
             wanted.missed += 1
             if wanted.missed == LISTINGS and not wanted.found.done():
-                self._tell(wanted, None)
+                self._resolve(wanted, None)
 
     def _none_can_come(self, order: _Order) -> bool:
-        """Whether the rest of a sorted listing can show no run that is waited for, unless it has changed meanwhile."""
+        """Whether the rest of a sorted listing cannot show a run that is waited for, if none has changed meanwhile."""
         return all(order.is_beyond(each.target.updated_at) for each in self._wanted.values())
 
-    def _tell(self, wanted: _Wanted, what: Run | Exception | None) -> None:
+    def _resolve(self, wanted: _Wanted, what: Run | Exception | None) -> None:
         if self._wanted.get(wanted.target.run_id) is wanted:
             del self._wanted[wanted.target.run_id]
         if wanted.found.done():

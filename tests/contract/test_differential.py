@@ -259,7 +259,7 @@ async def test_a_cancel_whose_response_was_lost_is_still_cancelled(sdk, ours, wo
         ours,
         CLASSIFY,
         Target(mine),
-        spare=lambda *_: None,
+        recheck=lambda *_: None,
         stop=Stop(),
         slot=asyncio.Semaphore(),
         confirm_seconds=20,
@@ -275,7 +275,7 @@ async def test_a_cancel_that_is_under_way_is_waited_for(sdk, ours, world):
     world.troubles.add("cancel:*:cancel=on_get@1-")
     assert (await sdk(CLASSIFY, "cancel", theirs)).status.value == "PROCESSING"
     settled = await cancel_one(
-        ours, CLASSIFY, Target(mine), spare=lambda *_: None, stop=Stop(), slot=asyncio.Semaphore(), confirm_seconds=20
+        ours, CLASSIFY, Target(mine), recheck=lambda *_: None, stop=Stop(), slot=asyncio.Semaphore(), confirm_seconds=20
     )
     assert settled.final.status == "CANCELLED"
 

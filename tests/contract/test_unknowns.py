@@ -29,7 +29,7 @@ from prefect_extend_ai.sandbox import API_KEY, WORKSPACE, Behaviour, CancelMode,
 from prefect_extend_ai.sweep import StaleRuns, Sweep, batches
 from prefect_extend_ai.sweep.journal import Scope
 from prefect_extend_ai.sweep.report import Outcome, SweepReport
-from prefect_extend_ai.sweep.scan import guarded_survey
+from prefect_extend_ai.sweep.scan import guarded_scan
 from prefect_extend_ai.sweep.staleness import StalePolicy
 from support.journals import MemoryJournal, Prefect
 from support.processes import Process
@@ -154,7 +154,7 @@ class Stage:
                 StaleRuns(self.kind, 60, self.policy),
             )
             settled = await sweep.recover()
-            survey = await guarded_survey(client, self.kind, 60, self.policy)
+            survey = await guarded_scan(client, self.kind, 60, self.policy)
             assert survey.refusal is None
             assert sum(survey.exempt.values()) + len(survey.stale) == survey.listed
             parts = sweep.divide(survey.stale)
@@ -321,7 +321,7 @@ def test_an_ignored_filter_cancels_nobody_elses_runs(staged, kind, name, heeds, 
 
     async def look():
         async with stage.client() as client:
-            return await guarded_survey(client, kind, 60, policy)
+            return await guarded_scan(client, kind, 60, policy)
 
     survey = staged.run(look())
     if heeds or name == "file_name_contains":

@@ -124,7 +124,7 @@ async def test_a_prefect_lost_midway_stops_cancels_and_loses_no_record(
         prefect.before = lambda _: None
         credentials = ExtendCredentials(api_key="sk_sandbox", base_url=sandbox.url, requests_per_second=100)
         report = await cancel_stale_runs(credentials)
-        assert report.settled == len(cancelled) - len(recorded)
+        assert len(report.recovered) == len(cancelled) - len(recorded)
         assert world.stale() == []
         assert artifacts.holds_each_once(world)
         assert artifacts.open_intents(sandbox.url) == []

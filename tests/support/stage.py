@@ -98,7 +98,7 @@ class Stage:
             done = [*(await sweep.cancel_batch(parts.to_ask) if parts.to_ask else []), *parts.deferred]
             recovered += await sweep.recover_more(450)
             await sweep.finish()
-            facts = {"pending": sweep.pending, "unrecorded": sweep.unrecorded, "settled": len(recovered)}
+            facts = {"pending": sweep.pending, "unrecorded": sweep.unrecorded, "recovered": recovered}
             report = SweepReport(limit_minutes=60, open_elsewhere=sweep.open_elsewhere, **facts)
             return report.with_cancellations(done)
 

@@ -20,10 +20,10 @@ from prefect_extend_ai.errors import RecordError
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sweep import StaleRuns, Sweep
 from prefect_extend_ai.sweep.attempt import LAST_READ_SECONDS, TURN_SECONDS
-from prefect_extend_ai.sweep.decision import MAX_POSTS
+from prefect_extend_ai.sweep.decision import MAX_ATTEMPTS
 from prefect_extend_ai.sweep.recorder import RECORD_PATIENCE
 from prefect_extend_ai.sweep.report import Outcome
-from prefect_extend_ai.sweep.scan import guarded_survey
+from prefect_extend_ai.sweep.scan import guarded_scan
 from prefect_extend_ai.sweep.staleness import StalePolicy
 from prefect_extend_ai.sweep.stop import Stop
 from support.extend import TERMINAL, Client, Extend
@@ -150,7 +150,7 @@ class Schedule:
 
     async def _conduct(self, engine, client, size):
         await engine.recover()
-        survey = await guarded_survey(client, RunKind.CLASSIFY, 60, POLICY, stop=engine.stop)
+        survey = await guarded_scan(client, RunKind.CLASSIFY, 60, POLICY, stop=engine.stop)
         parts = engine.divide(survey.stale)
         at_once = asyncio.Semaphore(4)
 
@@ -299,4 +299,4 @@ def test_a_run_that_never_takes_a_cancel_gets_a_handful_of_them():
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         (cancellation,) = runner.run(schedule.sweep(Drawn()))
     assert cancellation.outcome is Outcome.UNCONFIRMED
-    assert schedule.extend.posts["sweep-1"]["clr_0"] == MAX_POSTS
+    assert schedule.extend.posts["sweep-1"]["clr_0"] == MAX_ATTEMPTS

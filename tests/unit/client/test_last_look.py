@@ -100,7 +100,7 @@ async def cancelled(client, server):
             client,
             RunKind.CLASSIFY,
             Target("clr_1"),
-            spare=lambda *_: None,
+            recheck=lambda *_: None,
             stop=Stop(),
             slot=contextlib.nullcontext(),
             confirm_seconds=0.2,

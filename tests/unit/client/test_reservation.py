@@ -87,7 +87,7 @@ async def sweep(api, runs, *, in_hand, skip=lambda _: None, **options):
                     client,
                     RunKind.CLASSIFY,
                     Target(f"clr_{number}"),
-                    spare=lambda run, _: skip(run),
+                    recheck=lambda run, _: skip(run),
                     stop=Stop(),
                     slot=slots,
                     confirm_seconds=60,

@@ -38,6 +38,7 @@ def test_a_flow_run_is_named_by_what_it_is(facts, name):
 
 
 CANCELLED = [Outcome.CANCELLED] * 40
+RECOVERED = Cancellation(run_id="exr_old", outcome=Outcome.CANCELLED, reason="")
 PENDING = PendingCancel(run_id="exr_old", since=NOON)
 
 
@@ -50,7 +51,10 @@ PENDING = PendingCancel(run_id="exr_old", since=NOON)
         (report(*[Outcome.DEFERRED] * 6000, refusal="too many"), "acme: cancelled 0 of 6,000"),
         (report(Outcome.DEFERRED, trouble="lost"), "acme: cancelled 0 of 1, stopped early"),
         (report(trouble="401"), "acme: nothing cancelled"),
-        (report(settled=3, pending=[PENDING]), "acme: recorded 3 of an earlier sweep, 1 pending"),
+        (
+            report(recovered=[RECOVERED] * 3, pending=[PENDING]),
+            "acme: recorded 3 of an earlier sweep, 1 pending",
+        ),
         (report(skipped="late"), "acme: skipped"),
         (report(exempt={"too_young": 9}), "acme"),
     ],

@@ -533,7 +533,7 @@ def test_a_refused_sweep_says_what_the_guard_said():
 
 
 def test_numbers_have_denominators():
-    nothing = page_of(report_of([], settled=2))
+    nothing = page_of(report_of([], recovered=[Cancellation(run_id="clr_1", outcome=Outcome.CANCELLED, reason="")] * 2))
     assert table_rows(nothing) == [
         ["listed", "31", ""],
         ["left out: too young", "28", "31 listed"],

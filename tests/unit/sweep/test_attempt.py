@@ -32,10 +32,10 @@ from prefect_extend_ai.errors import (
 from prefect_extend_ai.runs import FRESH, Moment, Run, RunKind
 from prefect_extend_ai.sweep.attempt import LAST_READ_SECONDS, OLD_CHECKS, TURN_SECONDS
 from prefect_extend_ai.sweep.cancelling import cancel_one
-from prefect_extend_ai.sweep.decision import MAX_POSTS, REFUSAL_READS
+from prefect_extend_ai.sweep.decision import MAX_ATTEMPTS, REFUSAL_READS
 from prefect_extend_ai.sweep.report import Outcome
 from prefect_extend_ai.sweep.scan import Target
-from prefect_extend_ai.sweep.staleness import StalePolicy, why_not_stale
+from prefect_extend_ai.sweep.staleness import StalePolicy, skip_reason
 from prefect_extend_ai.sweep.stop import Stop
 
 pytestmark = pytest.mark.virtual_time
@@ -124,7 +124,7 @@ async def cancel(api, *, stop=None, confirm_seconds=60, kind=RunKind.CLASSIFY, t
         api,
         kind,
         target or Target("clr_1"),
-        spare=lambda run, listed: why_not_stale(run, listed, 60, policy),
+        recheck=lambda run, listed: skip_reason(run, listed, 60, policy),
         stop=stop or Stop(),
         slot=contextlib.nullcontext(),
         confirm_seconds=confirm_seconds,
@@ -178,7 +178,7 @@ REVIEW = a_run("NEEDS_REVIEW", "workflow")
         ([P, MISSING, P, MISSING, MISSING, C], [P], Outcome.CANCELLED, 1, False),
         ([P, P], [MISSING, C], Outcome.CANCELLED, 2, False),
         ([P, C], [MISSING], Outcome.CANCELLED, 1, False),
-        ([P], [MISSING], Outcome.REFUSED, MAX_POSTS, True),
+        ([P], [MISSING], Outcome.REFUSED, MAX_ATTEMPTS, True),
         ([ExtendServerError("down", status=503)], [], Outcome.ERROR, 0, False),
         ([P, ExtendServerError("down", status=503)], [P], Outcome.UNCONFIRMED, 1, True),
         ([P, ExtendServerError("down", status=503), C], [P], Outcome.CANCELLED, 1, False),
@@ -193,7 +193,7 @@ REVIEW = a_run("NEEDS_REVIEW", "workflow")
         *([([P, C], [lost], Outcome.CANCELLED, 1, False) for lost in LOST]),
         *([([P, DONE], [lost], Outcome.FINISHED_FIRST, 1, False) for lost in LOST]),
         *([([P, P, C], [lost, P], Outcome.CANCELLED, 2, False) for lost in LOST]),
-        *([([P], [lost], Outcome.UNCONFIRMED, MAX_POSTS, True) for lost in LOST]),
+        *([([P], [lost], Outcome.UNCONFIRMED, MAX_ATTEMPTS, True) for lost in LOST]),
         *([([P, TOUCHED], [lost], Outcome.UNCONFIRMED, 1, True) for lost in LOST]),
         *([([P], [refusal], Outcome.REFUSED, 1, True) for refusal in REFUSALS]),
         # A refusal is no evidence of somebody else: a gateway may have sent ours twice.
@@ -388,7 +388,7 @@ async def test_a_cancel_that_hangs_after_a_429_may_have_taken():
             client,
             RunKind.CLASSIFY,
             Target("clr_1"),
-            spare=lambda run, _: why_not_stale(run, Target("clr_1"), 60, StalePolicy()),
+            recheck=lambda run, _: skip_reason(run, Target("clr_1"), 60, StalePolicy()),
             stop=Stop(),
             slot=contextlib.nullcontext(),
             confirm_seconds=5,
@@ -482,16 +482,16 @@ async def test_a_cancel_that_finds_no_connection_was_not_sent():
 @pytest.mark.parametrize(
     ("reads", "cancels", "says"),
     [
-        ([P], [ExtendServerError("boom", status=500)], "4 cancels sent (answered: 500, 500, 500, 500), none accepted"),
-        ([P], [LOST[0]], "4 cancels sent (answered: none, none, none, none), none accepted"),
-        ([P], [LOST[3]], "answered: 200 (not a run), 200 (not a run)"),
-        ([P], [LOST[1], P], "2 cancels sent (answered: 502, accepted); the status was still PROCESSING"),
+        ([P], [ExtendServerError("boom", status=500)], "4 cancels sent (responses: 500, 500, 500, 500), none accepted"),
+        ([P], [LOST[0]], "4 cancels sent (responses: none, none, none, none), none accepted"),
+        ([P], [LOST[3]], "responses: 200 (not a run), 200 (not a run)"),
+        ([P], [LOST[1], P], "2 cancels sent (responses: 502, accepted); the status was still PROCESSING"),
         ([P], [P], "1 cancel sent (accepted); the status was still PROCESSING at the deadline"),
-        ([P, C], [REFUSALS[0]], "1 cancel sent (answered: 400), status is CANCELLED; Extend did not accept it, but"),
+        ([P, C], [REFUSALS[0]], "1 cancel sent (responses: 400), status is CANCELLED; Extend did not accept it, but"),
         ([P], [REFUSALS[1]], "Extend refuses the cancel and the run is still PROCESSING: HTTP 409 no; 1 cancel sent"),
-        ([P, C], [LOST[1]], "1 cancel sent (answered: 502), status is CANCELLED; confirmed by a read after"),
+        ([P, C], [LOST[1]], "1 cancel sent (responses: 502), status is CANCELLED; confirmed by a read after"),
         ([P], [C], "1 cancel sent (accepted), status is CANCELLED"),
-        ([C], [], "cancelled already when it was checked"),
+        ([C], [], "cancelled already at its check"),
         ([P, MISSING], [P], "gone; 1 cancel sent (accepted): HTTP 404 no such run"),
         ([P, a_run("NEW")], [REFUSALS[0]], "and NEW is neither in progress nor an end"),
     ],
@@ -522,7 +522,7 @@ async def test_a_run_in_review_after_an_accepted_cancel_is_pending():
 @pytest.mark.parametrize(
     ("seconds_ago", "outcome", "says"),
     [
-        (60, Outcome.ALREADY_CANCELLED, "somebody else's cancel: it last changed before ours left"),
+        (60, Outcome.ALREADY_CANCELLED, "somebody else's cancel: it last changed before ours was sent"),
         (1, Outcome.CANCELLED, "accepts the cancel of a verify run that has ended too, so another may have come first"),
         (0, Outcome.CANCELLED, "1 cancel sent (accepted), status is CANCELLED"),
         (7200, Outcome.CANCELLED, "another may have come first"),  # a cancel that does not move updatedAt

@@ -9,7 +9,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from prefect_extend_ai.runs import Run, RunKind
-from prefect_extend_ai.sweep.decision import MAX_POSTS, REFUSAL_READS, Answered, Step, Tried, ended, next_step, went_on
+from prefect_extend_ai.sweep.decision import (
+    MAX_ATTEMPTS,
+    REFUSAL_READS,
+    CancelHistory,
+    CancelResponse,
+    Step,
+    ended,
+    next_step,
+    went_on,
+)
 from prefect_extend_ai.sweep.report import Outcome
 
 STATUSES = [
@@ -28,9 +37,9 @@ def a_run(status="PROCESSING", kind="classify", updated=OLD, **fields):
 def every_case():
     """Every combination of what `next_step` looks at, those that no history leads to included."""
     triers = [
-        Tried(posts=posts, last=last, may_have_taken=taken, reads_since=reads)
-        for posts in range(MAX_POSTS + 2)
-        for last in (None, *Answered)
+        CancelHistory(attempts=posts, last_response=last, may_have_taken_effect=taken, reads_since=reads)
+        for posts in range(MAX_ATTEMPTS + 2)
+        for last in (None, *CancelResponse)
         for taken in {False, posts > 0}
         for reads in range(REFUSAL_READS + 2)
     ]
@@ -42,21 +51,21 @@ def every_case():
 
 def test_each_read_and_history_leads_to_a_step_that_is_allowed():
     seen = 0
-    for run, tried, skip, late in every_case():
+    for run, history, skip, late in every_case():
         seen += 1
-        step = next_step(run, tried, skip, late=late)
-        case = f"{run!r} {run.failure_reason} {tried} {skip=} {late=} -> {step}"
+        step = next_step(run, history, skip, late=late)
+        case = f"{run!r} {run.failure_reason} {history} {skip=} {late=} -> {step}"
         if step is Step.CANCEL:
             assert skip is None, case
             assert not run.is_terminal, case
-            assert tried.posts < MAX_POSTS, case
+            assert history.attempts < MAX_ATTEMPTS, case
             assert not late, case
-            assert tried.last not in (Answered.ACCEPTED, Answered.REFUSED), case
+            assert history.last_response not in (CancelResponse.ACCEPTED, CancelResponse.REFUSED), case
         if run.is_terminal:
             aborted = run.status == "FAILED" and run.failure_reason == "ABORTED"
-            ours = tried.posts > 0 and (run.status == "CANCELLED" or aborted)
+            ours = history.attempts > 0 and (run.status == "CANCELLED" or aborted)
             assert (step is Outcome.CANCELLED) == ours, case
-            assert (step is Outcome.ALREADY_CANCELLED) == (run.status == "CANCELLED" and not tried.posts), case
+            assert (step is Outcome.ALREADY_CANCELLED) == (run.status == "CANCELLED" and not history.attempts), case
             assert step in (Outcome.CANCELLED, Outcome.ALREADY_CANCELLED, Outcome.FINISHED_FIRST), case
         else:
             assert step not in (Outcome.CANCELLED, Outcome.ALREADY_CANCELLED, Outcome.FINISHED_FIRST), case
@@ -65,24 +74,24 @@ def test_each_read_and_history_leads_to_a_step_that_is_allowed():
             assert not (late and isinstance(step, Step)), case
         if step is Outcome.SPARED:
             assert skip is not None or went_on(run), case
-            assert not tried.may_have_taken, case
+            assert not history.may_have_taken_effect, case
         if step is Outcome.UNCONFIRMED:
             assert late, case
-            assert tried.posts, case
+            assert history.attempts, case
         if step is Outcome.DEFERRED:
             assert late, case
-            assert not tried.posts, case
+            assert not history.attempts, case
         if step is Outcome.REFUSED:
-            assert tried.posts, case
-            assert not tried.may_have_taken, case
+            assert history.attempts, case
+            assert not history.may_have_taken_effect, case
             assert run.status in run.kind.cancellable, case
     assert seen > 20_000
 
 
 def test_a_cancel_that_may_have_taken_is_kept_to_the_deadline():
-    for run, tried, skip, late in every_case():
-        if tried.posts and tried.may_have_taken and not run.is_terminal and not late:
-            assert isinstance(next_step(run, tried, skip, late=late), Step)
+    for run, history, skip, late in every_case():
+        if history.attempts and history.may_have_taken_effect and not run.is_terminal and not late:
+            assert isinstance(next_step(run, history, skip, late=late), Step)
 
 
 @pytest.mark.parametrize(
@@ -120,35 +129,39 @@ def test_a_foreign_cancel_is_recognised_by_the_runs_own_times(changed, left, upd
         return None if seconds is None else NOW + timedelta(seconds=seconds)
 
     run = a_run("CANCELLED", kind, updated=None if updated is None else moment(updated).isoformat())
-    tried = Tried(changed_at=moment(changed))
-    tried.accepted("req_1", moment(left))
-    step = next_step(run, tried, None)
+    history = CancelHistory(changed_at=moment(changed))
+    history.on_accepted("req_1", moment(left))
+    step = next_step(run, history, None)
     assert step is (Outcome.ALREADY_CANCELLED if before else Outcome.CANCELLED)
 
 
 def test_only_the_first_cancel_says_when_ours_left():
-    tried = Tried()
-    tried.sent(Answered.LOST, "none")
-    tried.accepted("req_2", NOW)
-    assert tried.left_at is None
+    history = CancelHistory()
+    history.on_sent(CancelResponse.LOST, "none")
+    history.on_accepted("req_2", NOW)
+    assert history.sent_at is None
 
 
 @pytest.mark.parametrize("reads", range(REFUSAL_READS + 1))
 def test_a_run_in_review_after_a_refusal_is_spared(reads):
     run = a_run("NEEDS_REVIEW", "workflow")
-    step = next_step(run, Tried(posts=1, last=Answered.REFUSED, reads_since=reads), "its status is NEEDS_REVIEW")
+    step = next_step(
+        run,
+        CancelHistory(attempts=1, last_response=CancelResponse.REFUSED, reads_since=reads),
+        "its status is NEEDS_REVIEW",
+    )
     assert step is (Outcome.SPARED if reads >= REFUSAL_READS else Step.WAIT)
 
 
 def test_a_cancel_under_way_after_a_refusal_is_waited_for():
     run = a_run("CANCELLING")
-    tried = Tried(posts=1, last=Answered.REFUSED, reads_since=REFUSAL_READS)
-    assert next_step(run, tried, "its status is CANCELLING") is Step.WAIT
-    assert next_step(run, tried, "its status is CANCELLING", late=True) is Outcome.UNCONFIRMED
+    history = CancelHistory(attempts=1, last_response=CancelResponse.REFUSED, reads_since=REFUSAL_READS)
+    assert next_step(run, history, "its status is CANCELLING") is Step.WAIT
+    assert next_step(run, history, "its status is CANCELLING", late=True) is Outcome.UNCONFIRMED
 
 
 def test_a_404_to_a_cancel_is_asked_again():
-    once = Tried(posts=1, last=Answered.MISSING, reads_since=REFUSAL_READS)
-    last = Tried(posts=MAX_POSTS, last=Answered.MISSING, reads_since=REFUSAL_READS)
+    once = CancelHistory(attempts=1, last_response=CancelResponse.MISSING, reads_since=REFUSAL_READS)
+    last = CancelHistory(attempts=MAX_ATTEMPTS, last_response=CancelResponse.MISSING, reads_since=REFUSAL_READS)
     assert next_step(a_run(), once, None) is Step.CANCEL
     assert next_step(a_run(), last, None) is Outcome.REFUSED

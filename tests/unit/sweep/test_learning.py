@@ -22,7 +22,7 @@ from prefect_extend_ai.sweep.learning import LEARNERS, learn
 from prefect_extend_ai.sweep.limits import Limit, LimitSource
 from prefect_extend_ai.sweep.policy import StalePolicy
 from prefect_extend_ai.sweep.report import SweepReport
-from prefect_extend_ai.sweep.scan import learned_survey
+from prefect_extend_ai.sweep.scan import learned_scan
 from prefect_extend_ai.sweep.staleness import Exempt
 from prefect_extend_ai.sweep.stop import Stop
 from support.stopping import stops_after
@@ -312,7 +312,7 @@ async def test_what_would_be_selected_is_learned_as_a_sweep_learns():
     stuck = account.add(age_minutes=96, processor="cl_slow")
     kept = []
     async with account.client() as client:
-        survey = await learned_survey(client, account.kind, LIMIT, StalePolicy(), keep=kept.append)
+        survey = await learned_scan(client, account.kind, LIMIT, StalePolicy(), keep=kept.append)
     assert ids(survey.stale) == {stuck}
     assert survey.exempt == {Exempt.USUAL_FOR_PROCESSOR: 1}
     assert account.asked == ["PROCESSING", "PROCESSED"]

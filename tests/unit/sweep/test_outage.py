@@ -14,8 +14,8 @@ from prefect_extend_ai.errors import ExtendRefusedError
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sandbox import API_KEY, Behaviour, World, create_app
 from prefect_extend_ai.sweep.policy import StalePolicy
-from prefect_extend_ai.sweep.scan import Target, guarded_survey
-from prefect_extend_ai.sweep.staleness import why_not_stale
+from prefect_extend_ai.sweep.scan import Target, guarded_scan
+from prefect_extend_ai.sweep.staleness import skip_reason
 from prefect_extend_ai.sweep.stop import Stop
 from support.stopping import stops_after
 
@@ -54,7 +54,7 @@ class Account:
 
     async def look(self, policy=NO_POLICY, limit=60, stop=None):
         async with self.client() as client:
-            return await guarded_survey(client, self.kind, limit, policy, stop=stop)
+            return await guarded_scan(client, self.kind, limit, policy, stop=stop)
 
     async def sweep(self, policy=NO_POLICY):
         """What a sweep cancels, at the sandbox's door."""
@@ -295,13 +295,13 @@ async def test_one_wrong_clock_makes_no_healthy_run_stale(kind, date_ahead, ours
     young, old = account.add(age_minutes=2), account.add(age_minutes=200)
     policy = StalePolicy(max_total_minutes=90)
     async with account.client(timedelta(minutes=ours_ahead)) as client:
-        survey = await guarded_survey(client, kind, 60, policy)
+        survey = await guarded_scan(client, kind, 60, policy)
         checked = await client.get_run(young, kind)
         listed = {run.id: Target.of(run) for page in [p async for p in client.iter_pages(kind)] for run in page.runs}
         assert await client.get_run(old, kind)
     both_wrong = date_ahead and ours_ahead
     assert {target.run_id for target in survey.stale} == ({young, old} if both_wrong else {old})
-    assert (why_not_stale(checked, listed[young], 60, policy) is None) == bool(both_wrong)
+    assert (skip_reason(checked, listed[young], 60, policy) is None) == bool(both_wrong)
     if not both_wrong:
         assert survey.clocks.seconds == pytest.approx((date_ahead - ours_ahead) * 60, abs=2)
         # The young run changed two minutes ago: which clock is wrong can be told in all four cases.
@@ -312,7 +312,7 @@ async def test_our_clock_far_behind_selects_nothing_and_says_so():
     account = Account()
     account.add(age_minutes=200)
     async with account.client(timedelta(days=-300)) as client:
-        survey = await guarded_survey(client, account.kind, 60, NO_POLICY)
+        survey = await guarded_scan(client, account.kind, 60, NO_POLICY)
     assert survey.stale == []
     assert survey.clocks.suspect == "ours"
 

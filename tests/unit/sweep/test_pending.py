@@ -89,7 +89,7 @@ def test_a_cancel_that_hangs_is_reported_by_every_sweep(stage):
         assert report.still_pending == (not report.needs_attention and sweep < 96)
         assert "3 still pending" in report.headline or "3 set aside" in report.headline
     assert alarms == [4, 24, 96]
-    assert report.settled == 3
+    assert len(report.recovered) == 3
     assert report.pending == []
     assert sum(on.extend.posts[name]["clr_0"] for name in on.extend.posts) == 1
 
@@ -154,7 +154,7 @@ def test_a_run_whose_record_is_refused_alarms_as_others_do(stage):
         assert sweep == 0 or len(report.pending) == 1
     assert alarms == 4
     report = on.play(minutes=15)
-    assert (report.settled, report.pending) == (1, [])
+    assert (len(report.recovered), report.pending) == (1, [])
     assert len(on.prefect.texts("clr_0")) == 1
 
 

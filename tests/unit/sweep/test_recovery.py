@@ -179,7 +179,7 @@ def test_a_late_cancel_names_its_sweep_and_its_cancels(stage):
     on = stage({"cancel_mode": "later", "cancel_seconds": 300})
     assert on.play().counts == {Outcome.UNCONFIRMED: 1}
     report = on.play(minutes=15)
-    assert (report.settled, report.pending, report.needs_attention) == (1, [], False)
+    assert (len(report.recovered), report.pending, report.needs_attention) == (1, [], False)
     assert len(on.prefect.texts("clr_0")) == 1
 
 

@@ -19,7 +19,7 @@ from prefect_extend_ai.errors import (
 from prefect_extend_ai.runs import Run, RunKind
 from prefect_extend_ai.sweep.limits import Limit, LimitSource
 from prefect_extend_ai.sweep.report import Outcome
-from prefect_extend_ai.sweep.scan import Target, guarded_survey, take_survey
+from prefect_extend_ai.sweep.scan import Target, guarded_scan, scan_runs
 from prefect_extend_ai.sweep.staleness import Exempt, StalePolicy
 from prefect_extend_ai.sweep.stop import Stop
 
@@ -87,7 +87,7 @@ class Listings:
 async def survey_of(listings, *, kind="classify", limit=60, stop=None, **policy):
     # Limits that are learned have tests of their own, and cost a request.
     policy = StalePolicy(**{"learn_limits": False} | policy)
-    return await guarded_survey(listings, RunKind(kind), limit, policy, stop=stop)
+    return await guarded_scan(listings, RunKind(kind), limit, policy, stop=stop)
 
 
 def ids(survey):
@@ -264,7 +264,7 @@ async def test_every_run_in_progress_is_in_a_band_of_age():
 async def test_callers_may_keep_the_runs_themselves():
     kept = []
     listings = Listings([item("clr_a", 100, metadata={"x": 1}), item("clr_b", 1)])
-    await take_survey(listings, RunKind.CLASSIFY, 60, StalePolicy(), keep=kept.append)
+    await scan_runs(listings, RunKind.CLASSIFY, 60, StalePolicy(), keep=kept.append)
     assert [(run.id, run.metadata) for run in kept] == [("clr_a", {"x": 1})]
 
 
@@ -359,7 +359,7 @@ async def test_an_empty_first_page_hides_no_ignored_filter():
 
 
 async def test_a_scan_without_guards_says_that_a_filter_is_ignored():
-    survey = await take_survey(Listings(OTHERS, ignores={"source"}), RunKind.CLASSIFY, 60, StalePolicy(source="API"))
+    survey = await scan_runs(Listings(OTHERS, ignores={"source"}), RunKind.CLASSIFY, 60, StalePolicy(source="API"))
     assert "ignores source" in survey.refusal
 
 
@@ -397,7 +397,7 @@ async def test_an_excepted_run_is_counted_and_not_selected():
 
 async def test_a_scan_without_guards_reads_only_the_listing():
     listings = Listings([item(f"clr_{n}", 100 + n) for n in range(30)], size=50)
-    survey = await take_survey(listings, RunKind.CLASSIFY, 60, StalePolicy())
+    survey = await scan_runs(listings, RunKind.CLASSIFY, 60, StalePolicy())
     assert survey.refusal is None
     assert len(listings.asked) == 1
 

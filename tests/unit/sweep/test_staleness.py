@@ -22,8 +22,8 @@ from prefect_extend_ai.sweep.staleness import (
     assess,
     check_filters,
     shortest_limit,
-    why_not_at_all,
-    why_not_stale,
+    skip_reason,
+    skip_reason_when_named,
 )
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -142,7 +142,7 @@ def test_a_run_is_stale_exactly_when_no_rule_leaves_it_alone(run, policy, limit)
 @given(runs(), policies(), st.integers(1, 200))
 def test_the_recheck_agrees_with_the_scan(run, policy, limit):
     stale = verdict(run, policy, limit) is None
-    reason = why_not_stale(run, Target("clr_1"), limit, policy)
+    reason = skip_reason(run, Target("clr_1"), limit, policy)
     assert (reason is None) == stale
     assert reason is None or reason.strip()
 
@@ -219,8 +219,8 @@ def test_a_run_is_not_held_by_anything_false(metadata):
 
 def test_an_excepted_run_is_spared_at_the_recheck_and_by_its_id():
     policy = StalePolicy(except_runs=["clr_1"])
-    assert "except_runs" in why_not_stale(a_run(), Target("clr_1"), 60, policy)
-    assert "except_runs" in why_not_at_all(a_run(), policy)
+    assert "except_runs" in skip_reason(a_run(), Target("clr_1"), 60, policy)
+    assert "except_runs" in skip_reason_when_named(a_run(), policy)
 
 
 HOLDS = [
@@ -245,8 +245,8 @@ def test_a_hold_may_be_written_another_way(key, metadata):
     assert is_held(run, policy)
     assert not looks_held(run, policy)
     assert verdict(run, policy) is Exempt.HELD
-    assert "held" in why_not_stale(run, Target("clr_1"), 60, policy)
-    assert "held" in why_not_at_all(run, policy)
+    assert "held" in skip_reason(run, Target("clr_1"), 60, policy)
+    assert "held" in skip_reason_when_named(run, policy)
 
 
 @pytest.mark.parametrize(
@@ -305,20 +305,20 @@ def test_metadata_of_any_depth_is_searched_without_an_end():
 def test_a_kind_whose_read_has_no_times_is_judged_by_listings(kind):
     run = a_run(kind, updatedAt=None, createdAt=None)
     old, young = NOW - timedelta(hours=2), NOW - timedelta(minutes=5)
-    assert why_not_stale(run, Target("clr_1", old, old), 60, StalePolicy()) is None
-    assert why_not_stale(run, Target("clr_1", young, young), 60, StalePolicy())
-    assert why_not_stale(run, Target("clr_1", young, old), 60, StalePolicy(max_total_minutes=90)) is None
-    assert why_not_stale(run, Target("clr_1"), 60, StalePolicy())
+    assert skip_reason(run, Target("clr_1", old, old), 60, StalePolicy()) is None
+    assert skip_reason(run, Target("clr_1", young, young), 60, StalePolicy())
+    assert skip_reason(run, Target("clr_1", young, old), 60, StalePolicy(max_total_minutes=90)) is None
+    assert skip_reason(run, Target("clr_1"), 60, StalePolicy())
 
 
 def test_a_kind_whose_read_has_times_ignores_the_listing():
     run = a_run(updatedAt=None)
     old = NOW - timedelta(hours=2)
-    assert why_not_stale(run, Target("clr_1", old, old), 60, StalePolicy()) == "it no longer says when it last changed"
+    assert skip_reason(run, Target("clr_1", old, old), 60, StalePolicy()) == "it no longer says when it last changed"
 
 
 def test_without_the_apis_clock_no_run_is_stale():
-    assert "no Date header" in why_not_stale(a_run(read_at=None), Target("clr_1"), 60, StalePolicy())
+    assert "no Date header" in skip_reason(a_run(read_at=None), Target("clr_1"), 60, StalePolicy())
 
 
 @pytest.mark.parametrize("kind", RunKind)
@@ -328,9 +328,9 @@ def test_without_the_apis_clock_no_run_is_stale():
 def test_a_named_run_is_cancelled_in_its_kinds_statuses(kind, status):
     named = a_run(kind, status=status, updatedAt=NOW.isoformat())
     may = status == "PROCESSING" or (kind is RunKind.WORKFLOW and status == "PENDING")
-    assert (why_not_at_all(named, StalePolicy()) is None) == may
+    assert (skip_reason_when_named(named, StalePolicy()) is None) == may
     held = a_run(kind, status=status, metadata={"prefect_hold": True})
-    assert why_not_at_all(held, StalePolicy())
+    assert skip_reason_when_named(held, StalePolicy())
 
 
 @pytest.mark.parametrize("field", ["source", "batch_id", "file_name_contains", "hold_key"])
@@ -409,8 +409,8 @@ def test_every_age_lies_in_a_band_in_the_order_of_ages(minutes, limit):
 def test_a_run_is_left_alone_where_a_hold_cannot_be_read(fields):
     run = a_run(**fields)
     assert verdict(run) is Exempt.UNREADABLE
-    assert "cannot be read" in why_not_at_all(run, StalePolicy())
-    assert "cannot be read" in why_not_stale(run, Target("clr_1"), 60, StalePolicy())
+    assert "cannot be read" in skip_reason_when_named(run, StalePolicy())
+    assert "cannot be read" in skip_reason(run, Target("clr_1"), 60, StalePolicy())
 
 
 def test_a_processor_named_by_its_id_alone_is_excepted_by_it():

@@ -21,7 +21,7 @@ from prefect_extend_ai.sandbox.app import create_app
 from prefect_extend_ai.sweep.cancelling import cancel_one
 from prefect_extend_ai.sweep.report import Outcome
 from prefect_extend_ai.sweep.scan import Target
-from prefect_extend_ai.sweep.staleness import StalePolicy, why_not_at_all, why_not_stale
+from prefect_extend_ai.sweep.staleness import StalePolicy, skip_reason, skip_reason_when_named
 from prefect_extend_ai.sweep.stop import Stop
 from prefect_extend_ai.sweep.witness import LISTINGS, RECENT, AccountWitness, ListingWitness
 
@@ -80,7 +80,7 @@ def witness(runner):
 
 
 async def looks(witness, *numbers):
-    return await asyncio.gather(*(witness.look(Target.of(listed(number))) for number in numbers))
+    return await asyncio.gather(*(witness.find(Target.of(listed(number))) for number in numbers))
 
 
 def test_scans_at_the_same_time_share_one_listing(runner, witness):
@@ -109,7 +109,7 @@ def test_a_page_is_passed_on_when_it_comes_and_not_at_the_end(runner, witness):
     who = witness(map(listed, range(500)), kind=RunKind.PARSE, size=10, seconds=1)
 
     async def one(number):
-        run = await who.look(Target.of(listed(number)))
+        run = await who.find(Target.of(listed(number)))
         return who.of.loop.time(), run.asked_at.age(who.of.now())
 
     async def story():
@@ -182,7 +182,7 @@ def test_a_failed_listing_fails_all_and_the_next_is_new(runner, witness):
     who.of.errors = [ExtendServerError("down", status=503)]
 
     async def story():
-        told = await asyncio.gather(*(who.look(Target.of(listed(number))) for number in (1, 2)), return_exceptions=True)
+        told = await asyncio.gather(*(who.find(Target.of(listed(number))) for number in (1, 2)), return_exceptions=True)
         return told, await looks(who, 1, 2)
 
     told, found = runner.run(story())
@@ -194,8 +194,8 @@ def test_giving_up_delays_no_other_and_ends_the_listing(runner, witness):
     who = witness(map(listed, range(500)), kind=RunKind.PARSE, size=10, seconds=1)
 
     async def story():
-        impatient = asyncio.create_task(who.look(Target.of(listed(499))))
-        patient = asyncio.create_task(who.look(Target.of(listed(25))))
+        impatient = asyncio.create_task(who.find(Target.of(listed(499))))
+        patient = asyncio.create_task(who.find(Target.of(listed(25))))
         await asyncio.sleep(1.5)
         impatient.cancel()
         found = await patient
@@ -252,7 +252,7 @@ class Stage:
             client,
             self.kind,
             target,
-            spare=options.pop("spare", lambda run, shown: why_not_stale(run, shown, 60, POLICY)),
+            recheck=options.pop("recheck", lambda run, shown: skip_reason(run, shown, 60, POLICY)),
             stop=Stop(),
             slot=asyncio.Semaphore(),
             confirm_seconds=5,
@@ -300,8 +300,8 @@ async def test_no_cancel_leaves_on_an_old_listing(kind):
     run_id = stage.world.add(kind=kind, age_minutes=90)
 
     class Dawdling(ListingWitness):
-        async def look(self, target):
-            shown = await super().look(target)
+        async def find(self, target):
+            shown = await super().find(target)
             stage.skewed += FRESH + 1
             return shown
 
@@ -317,7 +317,7 @@ async def test_a_run_that_was_named_needs_no_witness(kind):
     stage = Stage(kind)
     run_id = stage.world.add(kind=kind, age_minutes=1)
     async with stage.client() as client:
-        settled = await stage.cancel(client, Target(run_id), spare=lambda run, _: why_not_at_all(run, POLICY))
+        settled = await stage.cancel(client, Target(run_id), recheck=lambda run, _: skip_reason_when_named(run, POLICY))
     assert settled.cancellation.outcome is Outcome.CANCELLED
     assert [entry.operation for entry in stage.world.journal] == ["get", "cancel"]
 
@@ -385,9 +385,9 @@ def test_an_account_that_can_list_is_asked_once_for_all(runner):
     error = ExtendPermissionError("not yours", status=403)
 
     async def story():
-        told = await asyncio.gather(*(account.is_to_blame(error) for _ in range(50)))
+        told = await asyncio.gather(*(account.is_at_fault(error) for _ in range(50)))
         await asyncio.sleep(RECENT + 1)
-        return [*told, await account.is_to_blame(error)]
+        return [*told, await account.is_at_fault(error)]
 
     assert runner.run(story()) == [False] * 51
     assert (client.asked, stop.reason) == (2, None)
@@ -396,14 +396,14 @@ def test_an_account_that_can_list_is_asked_once_for_all(runner):
 @pytest.mark.parametrize(
     "listing", [ExtendAuthError("no", status=401), ExtendServerError("no", status=500), ExtendTransportError("no")]
 )
-def test_an_account_that_cannot_list_either_is_to_blame(runner, listing):
+def test_an_account_that_cannot_list_either_is_at_fault(runner, listing):
     client = Account(runner.get_loop(), listing)
     stop = Stop()
     account = AccountWitness(client, RunKind.CLASSIFY, stop)
     error = ExtendPermissionError("not yours", status=403)
 
     async def story():
-        return await asyncio.gather(*(account.is_to_blame(error) for _ in range(50)))
+        return await asyncio.gather(*(account.is_at_fault(error) for _ in range(50)))
 
     assert runner.run(story()) == [True] * 50
     assert client.asked == 1
@@ -416,9 +416,9 @@ def test_an_account_that_is_revoked_later_is_found_out(runner):
     account = AccountWitness(client, RunKind.CLASSIFY, stop)
 
     async def story():
-        first = await account.is_to_blame(ExtendPermissionError("not yours", status=403))
+        first = await account.is_at_fault(ExtendPermissionError("not yours", status=403))
         await asyncio.sleep(RECENT + 1)
-        return first, await account.is_to_blame(ExtendAuthError("revoked", status=401))
+        return first, await account.is_at_fault(ExtendAuthError("revoked", status=401))
 
     assert runner.run(story()) == (False, True)
     assert isinstance(stop.error, ExtendAuthError)
