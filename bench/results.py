@@ -123,6 +123,9 @@ def page(results: Iterable[Result]) -> str:
     return "\n".join([PREFACE, f"{_when_and_where()}.", "", *lines, "", LEGEND])
 
 
+IDLE = "## Idle sweeps\n"
+"""The title under which `python -m bench.idle` is quoted."""
+
 PREFACE = """\
 # Benchmarks
 
@@ -163,6 +166,7 @@ def _spread(values: list[float]) -> str:
 
 
 def write(results: Iterable[Result], path: Path) -> None:
-    """Write the page."""
+    """Write the page; what it says of idle sweeps is measured apart, and stays."""
     path.parent.mkdir(exist_ok=True)
-    path.write_text(page(results))
+    _, mark, idle = path.read_text().partition(IDLE) if path.exists() else ("", "", "")
+    path.write_text(page(results) + (f"\n{mark}{idle}" if mark else ""))
