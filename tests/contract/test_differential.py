@@ -19,11 +19,8 @@ from extend_ai import AsyncExtend, Extend
 from extend_ai.core import http_client
 from extend_ai.core.api_error import ApiError
 from extend_ai.errors import BadRequestError, NotFoundError, UnauthorizedError
-from pydantic import SecretStr
 
 from prefect_extend_ai import ExtendCredentials, Outcome, Run
-from prefect_extend_ai.client import ExtendClient
-from prefect_extend_ai.client.transport import Transport
 from prefect_extend_ai.errors import (
     ExtendAuthError,
     ExtendInputError,
@@ -33,10 +30,10 @@ from prefect_extend_ai.errors import (
     ExtendUnexpectedResponseError,
 )
 from prefect_extend_ai.runs import RunKind
-from prefect_extend_ai.sandbox.app import create_app
 from prefect_extend_ai.sweep.cancelling import cancel_one
 from prefect_extend_ai.sweep.scan import Target
 from prefect_extend_ai.sweep.stop import Stop
+from support.in_process import client_of
 from support.virtual_time import VirtualLoop
 
 CLASSIFY = RunKind.CLASSIFY
@@ -303,16 +300,9 @@ async def test_a_wait_beyond_the_deadline_is_said_instead_of_cut(sdk, ours, worl
 
 def waited(world, run_id):
     """How long our client waits until it has read a run, in seconds of virtual time."""
-    transport = Transport(
-        "https://extend.invalid",
-        SecretStr("sk_sandbox"),
-        api_version="2026-02-09",
-        requests_per_second=1000,
-        http_transport=httpx.ASGITransport(create_app(world)),
-    )
 
     async def read():
-        async with ExtendClient(transport) as client:
+        async with client_of(world) as client:
             await client.get_run(run_id)
         return asyncio.get_running_loop().time()
 

@@ -19,18 +19,16 @@ from typing import get_args
 import httpx
 import pytest
 from allpairspy import AllPairs
-from pydantic import SecretStr
 
-from prefect_extend_ai.client import ExtendClient
-from prefect_extend_ai.client.transport import Transport
 from prefect_extend_ai.errors import ExtendAuthError, ExtendPermissionError, ExtendRefusedError
 from prefect_extend_ai.runs import RunKind
-from prefect_extend_ai.sandbox import API_KEY, WORKSPACE, Behaviour, CancelMode, World, create_app
+from prefect_extend_ai.sandbox import API_KEY, WORKSPACE, Behaviour, CancelMode, World
 from prefect_extend_ai.sweep import StaleRuns, Sweep, batches
 from prefect_extend_ai.sweep.journal import Scope
 from prefect_extend_ai.sweep.report import Outcome, SweepReport
 from prefect_extend_ai.sweep.scan import guarded_scan
 from prefect_extend_ai.sweep.staleness import StalePolicy
+from support.in_process import client_of, to
 from support.journals import MemoryJournal, Prefect
 from support.processes import Process
 
@@ -77,7 +75,7 @@ class Wire(httpx.AsyncBaseTransport):
 
     def __init__(self, stage):
         self.stage = stage
-        self.inner = httpx.ASGITransport(app=create_app(stage.world))
+        self.inner = to(stage.world)
         self.fresh = {}
         self.violations = []
         self.posts = Counter()
@@ -134,16 +132,8 @@ class Stage:
         return any(run_id in open_ for open_ in self.prefect.open_runs())
 
     def client(self, **options):
-        transport = Transport(
-            "https://api.extend.ai",
-            SecretStr(API_KEY),
-            api_version="2026-02-09",
-            requests_per_second=50,
-            http_transport=self.wire,
-            wall_clock=lambda: self.world.now().timestamp(),
-            **options,
-        )
-        return ExtendClient(transport)
+        given = {"requests_per_second": 50, "wall_clock": lambda: self.world.now().timestamp()}
+        return client_of(self.world, http_transport=self.wire, **given, **options)
 
     async def sweep(self):
         """What the flow does, without Prefect."""

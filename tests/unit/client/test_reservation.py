@@ -105,7 +105,7 @@ def runner(runner):
 
 
 # Answers of 0.8 s at 75 a second would need twice as many connections as there are.
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("rate", "latency"),
     [(rate, latency) for rate in (10, 25, 75) for latency in LATENCIES if (rate, latency) != (75, "long")],

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from prefect_extend_ai.sandbox import World, create_app
+from prefect_extend_ai.sandbox import World
+from support.in_process import to
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HEADERS = {"Authorization": "Bearer sk_sandbox", "x-extend-api-version": "2026-02-09"}
@@ -25,7 +26,6 @@ def reach() -> Callable[[World], httpx.AsyncClient]:
     """Makes clients that call a world's application in process, with the right key and version."""
 
     def client(world: World) -> httpx.AsyncClient:
-        transport = httpx.ASGITransport(app=create_app(world))
-        return httpx.AsyncClient(transport=transport, base_url="http://sandbox", headers=HEADERS)
+        return httpx.AsyncClient(transport=to(world), base_url="http://sandbox", headers=HEADERS)
 
     return client

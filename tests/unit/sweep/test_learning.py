@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
-from prefect_extend_ai.client import ExtendClient
-from prefect_extend_ai.client.transport import Transport
 from prefect_extend_ai.runs import Run, RunKind
-from prefect_extend_ai.sandbox import API_KEY, World, create_app
+from prefect_extend_ai.sandbox import World
 from prefect_extend_ai.sweep import StaleRuns
 from prefect_extend_ai.sweep.durations import Durations
 from prefect_extend_ai.sweep.learning import LEARNERS, learn
@@ -25,45 +21,27 @@ from prefect_extend_ai.sweep.report import SweepReport
 from prefect_extend_ai.sweep.scan import learned_scan
 from prefect_extend_ai.sweep.staleness import Exempt
 from prefect_extend_ai.sweep.stop import Stop
+from support.in_process import START, SandboxAccount
 from support.stopping import stops_after
 
-START = datetime(2026, 3, 2, 6, tzinfo=UTC)
 EVERY = 15
 """Minutes from one sweep to the next."""
 LIMIT = 60
 
 
-class Account:
-    """An account at a sandbox with its own clock, and what its sweeps did."""
+class Account(SandboxAccount):
+    """An account at a sandbox, and what its sweeps did."""
 
     def __init__(self, kind="classify", **options):
-        self.kind = RunKind(kind)
-        self.world = World(clock=lambda: START, **options)
+        super().__init__(kind, **options)
         self.cancelled = {}
-        self.permit = None
         self.reports = []
-
-    def add(self, status="PROCESSING", **facts):
-        return self.world.add(self.kind, status, **facts)
 
     def history(self, minutes, processor="cl_slow", runs=30):
         """Runs that finished within the last hour and a half, each of which took so long."""
         for number in range(runs):
             ago = 5 + number * 85 / runs
             self.add("PROCESSED", updated_minutes=ago, created_minutes=ago + minutes, processor=processor)
-
-    def client(self):
-        return ExtendClient(
-            Transport(
-                "https://api.extend.ai",
-                SecretStr(API_KEY),
-                api_version="2026-02-09",
-                requests_per_second=10**6,
-                http_transport=httpx.ASGITransport(app=create_app(self.world)),
-                permit=self.permit,
-                wall_clock=lambda: self.world.now().timestamp(),
-            )
-        )
 
     async def select(self, *, stop=None, **policy):
         """What the sweep selects, its report, and how its recheck rules on each run selected."""
@@ -84,12 +62,6 @@ class Account:
             assert rechecks[target.run_id] is None
             self.world.cancel(self.world.get(target.run_id))
             self.cancelled[target.run_id] = self.world.now()
-
-    @property
-    def asked(self):
-        """The status that each listing asked for, in order; checks left out."""
-        queries = [httpx.QueryParams(entry.query) for entry in self.world.journal]
-        return [query["status"] for query in queries if "status" in query]
 
 
 def ids(targets):

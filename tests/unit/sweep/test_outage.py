@@ -2,55 +2,36 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
-import httpx
 import pytest
-from pydantic import SecretStr
 
-from prefect_extend_ai.client import ExtendClient
-from prefect_extend_ai.client.transport import Transport
 from prefect_extend_ai.errors import ExtendRefusedError
 from prefect_extend_ai.runs import RunKind
-from prefect_extend_ai.sandbox import API_KEY, Behaviour, World, create_app
+from prefect_extend_ai.sandbox import Behaviour
 from prefect_extend_ai.sweep.policy import StalePolicy
 from prefect_extend_ai.sweep.scan import Target, guarded_scan
 from prefect_extend_ai.sweep.staleness import skip_reason
 from prefect_extend_ai.sweep.stop import Stop
+from support.in_process import SandboxAccount
 from support.stopping import stops_after
 
-START = datetime(2026, 3, 2, 6, tzinfo=UTC)
 FAR = "2099-01-01T00:00:00Z"
 EVERY = 15
 """Minutes from one sweep to the next."""
 NO_POLICY = StalePolicy()
 
 
-class Account:
-    """An account at a sandbox with a clock of its own, and what its sweeps did."""
+class Account(SandboxAccount):
+    """An account at a sandbox, and what its sweeps did."""
 
     def __init__(self, kind="classify", **behaviour):
-        self.kind = RunKind(kind)
-        self.world = World(clock=lambda: START, behaviour=Behaviour(**behaviour))
+        super().__init__(kind, behaviour=Behaviour(**behaviour))
         self.cancelled = []
-        self.permit = None
         self.refusals = []
 
-    def add(self, status="PROCESSING", **facts):
-        return self.world.add(self.kind, status, **facts)
-
-    def client(self, ours_ahead=timedelta()):
-        return ExtendClient(
-            Transport(
-                "https://api.extend.ai",
-                SecretStr(API_KEY),
-                api_version="2026-02-09",
-                requests_per_second=10**6,
-                http_transport=httpx.ASGITransport(app=create_app(self.world)),
-                permit=self.permit,
-                wall_clock=(self.world.now() + ours_ahead).timestamp,
-            )
-        )
+    def client_ahead(self, ours_ahead):
+        return self.client(wall_clock=(self.world.now() + ours_ahead).timestamp)
 
     async def look(self, policy=NO_POLICY, limit=60, stop=None):
         async with self.client() as client:
@@ -63,11 +44,6 @@ class Account:
         for target in survey.stale if survey.refusal is None else []:
             self.world.cancel(self.world.get(target.run_id))
             self.cancelled.append(target.run_id)
-
-    @property
-    def asked(self):
-        """The status that each listing asked for, in order."""
-        return [httpx.QueryParams(entry.query)["status"] for entry in self.world.journal]
 
 
 def healthy(account, number, **facts):
@@ -294,7 +270,7 @@ async def test_one_wrong_clock_makes_no_healthy_run_stale(kind, date_ahead, ours
     account = Account(kind, date_ahead_minutes=date_ahead)
     young, old = account.add(age_minutes=2), account.add(age_minutes=200)
     policy = StalePolicy(max_total_minutes=90)
-    async with account.client(timedelta(minutes=ours_ahead)) as client:
+    async with account.client_ahead(timedelta(minutes=ours_ahead)) as client:
         survey = await guarded_scan(client, kind, 60, policy)
         checked = await client.get_run(young, kind)
         listed = {run.id: Target.of(run) for page in [p async for p in client.iter_pages(kind)] for run in page.runs}
@@ -311,7 +287,7 @@ async def test_one_wrong_clock_makes_no_healthy_run_stale(kind, date_ahead, ours
 async def test_our_clock_far_behind_selects_nothing_and_says_so():
     account = Account()
     account.add(age_minutes=200)
-    async with account.client(timedelta(days=-300)) as client:
+    async with account.client_ahead(timedelta(days=-300)) as client:
         survey = await guarded_scan(client, account.kind, 60, NO_POLICY)
     assert survey.stale == []
     assert survey.clocks.suspect == "ours"

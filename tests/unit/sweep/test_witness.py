@@ -8,22 +8,19 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import httpx
 import pytest
-from pydantic import SecretStr
 
-from prefect_extend_ai.client import ExtendClient, Page
-from prefect_extend_ai.client.transport import Transport
+from prefect_extend_ai.client import Page
 from prefect_extend_ai.errors import ExtendAuthError, ExtendPermissionError, ExtendServerError, ExtendTransportError
 from prefect_extend_ai.runs import FRESH, Moment, Run, RunKind
-from prefect_extend_ai.sandbox import API_KEY, Behaviour, World
-from prefect_extend_ai.sandbox.app import create_app
+from prefect_extend_ai.sandbox import Behaviour, World
 from prefect_extend_ai.sweep.cancelling import cancel_one
 from prefect_extend_ai.sweep.report import Outcome
 from prefect_extend_ai.sweep.scan import Target
 from prefect_extend_ai.sweep.staleness import StalePolicy, skip_reason, skip_reason_when_named
 from prefect_extend_ai.sweep.stop import Stop
 from prefect_extend_ai.sweep.witness import LISTINGS, RECENT, AccountWitness, ListingWitness
+from support.in_process import client_of
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 POLICY = StalePolicy()
@@ -226,18 +223,7 @@ class Stage:
         self.skewed = 0.0
 
     def client(self, **options):
-        transport = httpx.ASGITransport(create_app(self.world))
-        return ExtendClient(
-            Transport(
-                "http://localhost",
-                SecretStr(API_KEY),
-                api_version="2026-02-09",
-                requests_per_second=1000,
-                http_transport=transport,
-                wall_clock=lambda: time.time() + self.skewed,
-                **options,
-            )
-        )
+        return client_of(self.world, wall_clock=lambda: time.time() + self.skewed, **options)
 
     async def target(self, client, run_id):
         """The run as a sweep has listed it."""
