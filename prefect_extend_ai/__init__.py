@@ -9,6 +9,7 @@ from prefect_extend_ai.errors import ExtendError
 from prefect_extend_ai.prefect_io.saved_reports import sweep_report
 from prefect_extend_ai.runs import Run, RunKind
 from prefect_extend_ai.settings import ExtendSettings
+from prefect_extend_ai.sweep.advice import LimitAdvice
 from prefect_extend_ai.sweep.report import Cancellation, Outcome, PendingCancel, SweepFailed, SweepRefused, SweepReport
 from prefect_extend_ai.sweep.staleness import StalePolicy
 
@@ -18,6 +19,7 @@ __all__ = [
     "ExtendCredentials",
     "ExtendError",
     "ExtendSettings",
+    "LimitAdvice",
     "Outcome",
     "PendingCancel",
     "Run",

@@ -30,6 +30,7 @@ for _name, _function in {
     "setup": "prefect_extend_ai.cli.setup:run_setup",
     "check": "prefect_extend_ai.cli.check:run_check",
     "serve": "prefect_extend_ai.cli.serve:run_serve",
+    "advise": "prefect_extend_ai.cli.advise:run_advise",
     "sandbox": "prefect_extend_ai.sandbox.command:sandbox",
 }.items():
     # By name, so that `--help` does not wait for what the commands import.

@@ -55,6 +55,7 @@ PROGRAM = CommandHelp(
         "prefect-extend-ai setup",
         "prefect-extend-ai check",
         "prefect-extend-ai serve --every 15 --limit 60 --kind all",
+        "prefect-extend-ai advise",
         "prefect-extend-ai sandbox --port 8765 --runs 60 --stuck 12",
     ),
 )
@@ -103,6 +104,17 @@ COMMANDS = {
         "other EXTEND_* variables, or from .env, and saved as a Prefect block; if the block is already saved, no "
         "variable is required. The deployments refer to the block and contain no key.",
         {0: "Stopped."},
+    ),
+    "advise": CommandHelp(
+        "Say which limit is right, from how long the account's own runs took.",
+        (
+            "prefect-extend-ai advise",
+            "prefect-extend-ai advise --kind extract --limit 30",
+            "prefect-extend-ai advise --runs 20000 --json",
+        ),
+        "Reads the runs that finished last, a thousand a request. For each processor it prints how long they took, a "
+        "suggested limit, and how many healthy runs a limit would have cancelled. The account is read from "
+        "EXTEND_API_KEY and the other EXTEND_* variables, or from .env, or else from the saved block. Changes nothing.",
     ),
     "sandbox": CommandHelp(
         "Serve a sandbox of Extend's API for dry runs and tests.",

@@ -16,6 +16,7 @@ from prefect_extend_ai.errors import ExtendInputError
 from prefect_extend_ai.runs import KindName
 from prefect_extend_ai.sandbox.behaviour import Behaviour
 from prefect_extend_ai.sandbox.gateway import API_VERSION
+from prefect_extend_ai.sandbox.lifetimes import SPEEDS, Speed
 from prefect_extend_ai.sandbox.server import serve
 from prefect_extend_ai.sandbox.troubles import Trouble
 from prefect_extend_ai.sandbox.world import API_KEY, WORKSPACE, World
@@ -46,6 +47,22 @@ def _troubles(words: Sequence[str]) -> list[Trouble]:
     return [Trouble.parse(each) for each in words]
 
 
+def _speeds(words: Sequence[str]) -> list[Speed]:
+    return [Speed.parse(each) for each in words]
+
+
+def _outage(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        begins, ends = (float(part) for part in text.split("-"))
+    except ValueError:
+        begins, ends = 0.0, 0.0
+    if not _YEAR >= begins > ends >= 0:
+        raise ExtendInputError(f"--outage {text}: not FROM-TO in minutes ago, such as 600-360")
+    return begins, ends
+
+
 def _readable(read: Callable[[Sequence[str]], object]) -> Parameter:
     """A parameter whose words are checked while the command line is parsed, so that a wrong one is a usage error."""
 
@@ -69,6 +86,9 @@ def sandbox(
     host: str = "127.0.0.1",
     runs: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 60,
     stuck: Annotated[int | None, Parameter(validator=validators.Number(gte=0))] = None,
+    past: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 0,
+    speed: Annotated[tuple[str, ...], _MANY, _readable(_speeds)] = (),
+    outage: str | None = None,
     seed: int = 1,
     kind: Annotated[tuple[KindName, ...], _MANY] = ("classify",),
     requests_per_second: Annotated[float | None, Parameter(validator=validators.Number(gt=0))] = None,
@@ -87,6 +107,9 @@ def sandbox(
         host: Address to listen on.
         runs: Number of runs of each kind.
         stuck: Number of runs that have been PROCESSING for 65 minutes to three days; by default 12, or all if fewer.
+        past: Number of runs of each kind that were submitted over the last week, beside the others.
+        speed: How long past runs of one processor take in minutes, MEDIAN~SPREAD; repeatable.
+        outage: When nothing was processed, FROM-TO in minutes ago.
         seed: Seed of the generated runs: the same seed, the same runs.
         kind: Kind of run to generate, by default classify; repeatable.
         requests_per_second: Rate limit of each category (GET, WRITE, RUN); no limit by default.
@@ -114,6 +137,8 @@ def sandbox(
         world.populate(
             runs=runs, stuck=min(12, runs) if stuck is None else stuck, seed=seed, kind=each, workspace=workspace
         )
+        speeds = _speeds(speed) or SPEEDS
+        world.live(each, workspace=workspace, runs=past, speeds=speeds, outage=_outage(outage), seed=seed)
     try:
         with serve(world, port, host) as served:
             _announce(served.url, world, kind, api_key, workspace if organization_key else None)

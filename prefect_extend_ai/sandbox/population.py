@@ -12,7 +12,7 @@ from prefect_extend_ai.runs import FAILED, PROCESSED, PROCESSING, RunKind
 from prefect_extend_ai.sandbox.dice import dice_of, new_id
 from prefect_extend_ai.sandbox.record import Processor
 
-__all__ = ["Addable", "populate", "processors"]
+__all__ = ["Addable", "describe_run", "populate", "processors"]
 
 _PROCESSOR_PREFIXES = {"classifier": "cl_", "extractor": "ex_", "splitter": "spl_", "workflow": "workflow_"}
 _DESKS = ("Invoices", "Freight", "Payroll")
@@ -81,7 +81,7 @@ def populate(world: Addable, *, runs: int, stuck: int, seed: int, kind: RunKind,
 
 
 def _stuck(add: Callable[..., str], kind: RunKind, rng: random.Random, updated: float, held: bool = False) -> None:
-    facts = _facts(kind, rng)
+    facts = describe_run(kind, rng)
     if held:
         facts["metadata"] = {**(facts["metadata"] or {}), "prefect_hold": True}
     add(PROCESSING, updated_minutes=updated, created_minutes=updated + rng.uniform(0.1, 10), **facts)
@@ -93,19 +93,20 @@ def _live(add: Callable[..., str], kind: RunKind, rng: random.Random, status: st
     plan = [(finish, end)] if status == PROCESSING else [(finish / 4, PROCESSING), (finish, end)]
     updated = rng.uniform(0.1, 25) if status == PROCESSING else rng.uniform(0.1, 8)
     created = updated + rng.uniform(0.1, 40) if status == PROCESSING else updated
-    facts = _facts(kind, rng)
+    facts = describe_run(kind, rng)
     add(status, updated_minutes=updated, created_minutes=created, plan=plan, **facts)
 
 
 def _ended(add: Callable[..., str], kind: RunKind, rng: random.Random, status: str, recent: bool) -> None:
     updated = rng.uniform(1, 50) if recent else rng.uniform(60, 4320)
     reason = rng.choice(_REASONS.get(kind, _COMMON_REASONS)) if status == FAILED else None
-    facts = _facts(kind, rng)
+    facts = describe_run(kind, rng)
     created = updated + rng.uniform(0.2, 30)
     add(status, updated_minutes=updated, created_minutes=created, failure_reason=reason, **facts)
 
 
-def _facts(kind: RunKind, rng: random.Random) -> dict[str, Any]:
+def describe_run(kind: RunKind, rng: random.Random) -> dict[str, Any]:
+    """What a run is of: its file, metadata, source and processor."""
     number = rng.randrange(1000, 100000)
     source = rng.choice(_SOURCES)
     if kind is RunKind.VERIFY and source not in ("API", "STUDIO"):

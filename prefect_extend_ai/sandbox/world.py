@@ -15,6 +15,7 @@ from prefect_extend_ai.sandbox.dice import dice_of, new_id
 from prefect_extend_ai.sandbox.faults import Fault
 from prefect_extend_ai.sandbox.journal import Entry
 from prefect_extend_ai.sandbox.life import Life
+from prefect_extend_ai.sandbox.lifetimes import live
 from prefect_extend_ai.sandbox.limits import Limiter
 from prefect_extend_ai.sandbox.listing import Listing, Page, Query
 from prefect_extend_ai.sandbox.objects import full, summary, to_text
@@ -103,6 +104,10 @@ class World:
     ) -> None:
         """Add a made-up population: `runs` runs of a kind of which `stuck` are stale by any limit up to an hour."""
         populate(self, runs=runs, stuck=stuck, seed=seed, kind=RunKind(kind), workspace=workspace)
+
+    def live(self, kind: RunKind | KindName = "classify", *, workspace: str = WORKSPACE, **options: Any) -> None:
+        """Add runs as an account has them, submitted over the last days; `options` are those of `lifetimes.live`."""
+        live(self, RunKind(kind), workspace, **options)
 
     def now(self) -> datetime:
         """The sandbox's time: the clock's time plus all calls of `advance`."""

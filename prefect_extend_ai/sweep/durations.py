@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from prefect_extend_ai.runs import PROCESSED, Run
 
-__all__ = ["LEAST_FINISHED", "Durations", "duration_of", "elapsed"]
+__all__ = ["LEAST_FINISHED", "P50", "P95", "P99", "Durations", "duration_of", "elapsed"]
 
 LEAST_FINISHED = 20
 """Finished runs from which on anything is suggested or learned."""
