@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated
 
 from cyclopts import Parameter, validators
-from prefect.client.orchestration import PrefectClient
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from prefect_extend_ai.cli.blocks import BlockName, saved_block
+from prefect_extend_ai.cli.blocks import BlockName, deployment_name, saved_block
+from prefect_extend_ai.cli.fleet import SWEEP
+from prefect_extend_ai.cli.limits import InForce, advice_on, in_force
 from prefect_extend_ai.cli.reach import deployment_of, prefect_api
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendInputError, RecordError
@@ -23,28 +22,13 @@ from prefect_extend_ai.rendering.advice import TAIL, backtest_cell, minutes_cell
 from prefect_extend_ai.rendering.words import instant
 from prefect_extend_ai.runs import KindName, RunKind
 from prefect_extend_ai.settings import ExtendSettings
-from prefect_extend_ai.sweep.advice import MOST_RUNS, LimitAdvice, ProcessorAdvice, TotalAdvice, advise
-from prefect_extend_ai.sweep.policy import DEFAULT_POLICY, LONGEST_MINUTES, StalePolicy
+from prefect_extend_ai.sweep.advice import MOST_RUNS, LimitAdvice, ProcessorAdvice, TotalAdvice
+from prefect_extend_ai.sweep.policy import LONGEST_MINUTES
 
-__all__ = ["InForce", "advice_on", "run_advise"]
+__all__ = ["run_advise"]
 
-NO_LIMIT = 60
-"""Minutes: the limit of a sweep for which nobody has chosen one."""
 BAR = 40
 """Characters of the longest bar."""
-
-
-@dataclass(frozen=True, slots=True)
-class InForce:
-    """The limits that a sweep runs with.
-
-    Attributes:
-        minutes: max_processing_minutes.
-        policy: the sweep's policy, whose limits by processor count too.
-    """
-
-    minutes: int = NO_LIMIT
-    policy: StalePolicy = DEFAULT_POLICY
 
 
 async def run_advise(
@@ -66,51 +50,32 @@ async def run_advise(
         as_json: Print JSON.
         name: Name of the block and of the deployment.
     """
-    credentials, in_force = await _account(name, RunKind(kind))
+    credentials, limits = await _account(name, RunKind(kind))
     if limit is not None:
-        in_force = InForce(limit, in_force.policy)
-    advice = await advice_on(credentials, RunKind(kind), in_force, runs)
+        limits = InForce(limit, limits.policy)
+    advice = await advice_on(credentials, RunKind(kind), limits, runs)
     if as_json:
         print(json.dumps(advice.as_json(), indent=2))  # noqa: T201  # for programs: never coloured or folded
         return
     _show(Console(soft_wrap=True, highlight=False), advice)
 
 
-async def advice_on(credentials: ExtendCredentials, kind: RunKind, in_force: InForce, runs: int = 5000) -> LimitAdvice:
-    """The advice for an account. Raises ExtendError where its runs cannot be read."""
-    async with credentials.get_client() as client:
-        return await advise(
-            client, kind, max_runs=runs, max_processing_minutes=in_force.minutes, policy=in_force.policy
-        )
-
-
 async def _account(name: str, kind: RunKind) -> tuple[ExtendCredentials, InForce]:
     """The account of EXTEND_*, or else of the saved block; and the limits in force, as far as Prefect can be asked."""
     settings = ExtendSettings()
     saved: ExtendCredentials | None = None
-    in_force = InForce()
+    limits = InForce()
     try:
         async with prefect_api() as prefect:
             saved = None if settings.api_key else await saved_block(prefect, name)
-            in_force = await _in_force(prefect, name, kind)
+            sweep = await deployment_of(prefect, SWEEP, deployment_name(name, kind))
+            limits = in_force(sweep.parameters if sweep else {})
     except RecordError:
         if settings.api_key is None:
             raise
     if saved is None and settings.api_key is None:
         raise ExtendInputError(f'there is no account: set EXTEND_API_KEY, or save the block "{name}" with setup')
-    return saved or settings.credentials(), in_force
-
-
-async def _in_force(prefect: PrefectClient, name: str, kind: RunKind) -> InForce:
-    deployment = await deployment_of(prefect, "cancel-stale-runs", name)
-    parameters = deployment.parameters if deployment else {}
-    if parameters.get("kind", "classify") != kind.value:
-        return InForce()
-    try:
-        policy = StalePolicy.model_validate(parameters.get("policy") or {})
-        return InForce(int(parameters.get("max_processing_minutes", NO_LIMIT)), policy)
-    except (ValidationError, TypeError, ValueError):
-        return InForce()
+    return saved or settings.credentials(), limits
 
 
 def _show(console: Console, advice: LimitAdvice) -> None:
@@ -128,7 +93,7 @@ def _show(console: Console, advice: LimitAdvice) -> None:
         f"{total.in_progress:,} in progress. A duration includes the time in the queue: an upper bound."
     )
     if any(each.tail_unknown and each.finished for each in advice.processors):
-        console.print(f"unknown: {TAIL}")
+        console.print(f"Unknown (?): {TAIL}")
     if minutes := advice.minutes_by_processor:
         console.print(
             f"\nFor the policy of the sweep:\n  {json.dumps({'minutes_by_processor': minutes})}", markup=False
@@ -149,7 +114,7 @@ def _bars(advice: LimitAdvice) -> Iterator[Text]:
 
 
 def _table(advice: LimitAdvice) -> Table:
-    table = Table("processor")
+    table = Table("processor", title="Minutes that healthy runs took, and the suggested limit", title_justify="left")
     differ = len({each.limit_minutes for each in advice.processors}) > 1
     now = "over its limit" if differ else f"over {advice.limit_minutes} min"
     for title in ("finished", "median", "p95", "p99", "longest", "suggested", now):
@@ -165,7 +130,7 @@ def _table(advice: LimitAdvice) -> Table:
         table.add_row(
             Text(processor),
             f"{each.finished:,}",
-            *(minutes_cell(minutes, each) for minutes in spans),
+            *map(minutes_cell, spans),
             suggestion_cell(each),
             backtest_cell(each.would_have_cancelled_now, each.finished),
         )

@@ -18,6 +18,7 @@ from prefect_extend_ai.cli.blocks import BlockName, differing_fields, saved_bloc
 from prefect_extend_ai.cli.findings import Finding, Verdict, judge_pending
 from prefect_extend_ai.cli.fleet import SWEEP, Member, kind_of, read_fleet
 from prefect_extend_ai.cli.help_texts import FAILED
+from prefect_extend_ai.cli.limits import check_limits
 from prefect_extend_ai.cli.reach import prefect_api
 from prefect_extend_ai.cli.references import check_references
 from prefect_extend_ai.cli.sweeps import Watches
@@ -180,11 +181,16 @@ async def _check_pending(seen: Seen) -> list[Finding]:
     return judge_pending(await pending_intents(seen.prefect), blocks, seen.now)
 
 
+async def _check_limits(seen: Seen) -> list[Finding]:
+    return await check_limits(seen.fleet, seen.blocks)
+
+
 PREFECT_CHECKS: tuple[Callable[[Seen], Awaitable[list[Finding]]], ...] = (
     _check_blocks,
     _check_references,
     _check_sweeps,
     _check_others,
     _check_pending,
+    _check_limits,
 )
 """What is checked in Prefect, in the order in which it is printed."""

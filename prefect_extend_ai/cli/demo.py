@@ -31,7 +31,7 @@ from rich.text import Text
 from prefect_extend_ai.cli.local_prefect import LocalPrefect, run_local_prefect
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError
-from prefect_extend_ai.flows import cancel_runs, cancel_stale_runs
+from prefect_extend_ai.flows import advise_limits, cancel_runs, cancel_stale_runs
 from prefect_extend_ai.prefect_io import record_url
 from prefect_extend_ai.prefect_io.links import url_for
 from prefect_extend_ai.rendering.words import age
@@ -42,6 +42,8 @@ __all__ = ["run_demo"]
 
 RUNS = 80
 STUCK = 20
+HISTORY = 3000
+"""Runs of a past week, which the advice on the limit is made of."""
 LIMIT_MINUTES = 60
 REQUESTS_PER_SECOND = 10
 """The limit of Extend's smallest plan, so that the demo takes as long as a real sweep."""
@@ -58,6 +60,10 @@ and click Run, then Quick run (or Custom run, to see the form).
 To cancel runs by their ids, whatever their age:
 
     {by_id}
+
+To see which limit is right for this account:
+
+    {advice}
 
 Ctrl-C stops everything."""
 
@@ -131,8 +137,19 @@ async def _play(console: Console, world: World) -> None:
         state, report = await _sweep(credentials, dry_run=False)
     _say_end(console, "Real sweep", state)
     await _show(console, report)
+    await _advise(console, credentials, world)
     if not state.is_completed():
         raise ExtendError(f"the sweep ended {state.name}: {state.message}")
+
+
+async def _advise(console: Console, credentials: ExtendCredentials, world: World) -> None:
+    """Let the account have a week's history, and say which limit it asks for."""
+    world.live(runs=HISTORY)
+    with console.status("Advice on the limit, from a week of runs ..."):
+        advice = await advise_limits(credentials, max_processing_minutes=LIMIT_MINUTES)
+    console.print(f"\nAdvice           {advice.headline}", markup=False, soft_wrap=True, highlight=False)
+    limits = ", ".join(f"{processor}: {minutes}" for processor, minutes in advice.minutes_by_processor.items())
+    console.print(f"Limits for it    {limits}", markup=False, soft_wrap=True, highlight=False)
 
 
 async def _sweep(credentials: ExtendCredentials, *, dry_run: bool) -> tuple[State, SweepReport]:
@@ -198,19 +215,18 @@ async def _recorded_object(recorded: Cancellation) -> str:
 
 
 async def _stay(console: Console, world: World, block_id: UUID) -> None:
-    """Serve both flows and let a run get stuck now and then, until Ctrl-C."""
+    """Serve the flows and let a run get stuck now and then, until Ctrl-C."""
     # By reference: Prefect keeps the block's id with the deployment and its runs, never the key.
     parameters = {"credentials": {"$ref": {"block_document_id": str(block_id)}}}
     served = [
         await flow.ato_deployment(BLOCK, parameters=parameters, entrypoint_type=EntrypointType.MODULE_PATH)
-        for flow in (cancel_stale_runs, cancel_runs)
+        for flow in (cancel_stale_runs, cancel_runs, advise_limits)
     ]
     # Applied here and again by aserve, which does not return the ids that the addresses below need.
-    sweep, by_id = [url_for("deployment", await deployment.aapply()) for deployment in served]
+    sweep, by_id, advice = [url_for("deployment", await deployment.aapply()) for deployment in served]
     # Without a frame and never wrapped, so that the addresses can be clicked.
-    console.print(
-        Text(STAYING.format(sweep=sweep, by_id=by_id, seconds=NEW_STUCK_SECONDS)), soft_wrap=True, highlight=False
-    )
+    words = STAYING.format(sweep=sweep, by_id=by_id, advice=advice, seconds=NEW_STUCK_SECONDS)
+    console.print(Text(words), soft_wrap=True, highlight=False)
     getting_stuck = asyncio.create_task(_keep_getting_stuck(world))
     try:
         await aserve(*served, print_starting_message=False)

@@ -16,13 +16,15 @@ from prefect.exceptions import ObjectNotFound
 from prefect_extend_ai.rendering import visible
 from prefect_extend_ai.runs import RunKind
 
-__all__ = ["BY_IDS", "FLOWS", "SWEEP", "Member", "block_name", "id_and_slug", "read_fleet"]
+__all__ = ["ADVICE", "BY_IDS", "FLOWS", "SWEEP", "Member", "block_name", "id_and_slug", "read_fleet"]
 
 SWEEP = "cancel-stale-runs"
 BY_IDS = "cancel-runs"
+ADVICE = "advise-limits"
 FLOWS = {
     SWEEP: "flows.stale.cancel_stale_runs",
     BY_IDS: "flows.by_id.cancel_runs",
+    ADVICE: "flows.advise.advise_limits",
     "raise-alarm": "deployments.examples.raise_alarm",
     "send-digest": "deployments.examples.send_digest",
     "inform-owner": "deployments.examples.inform_owner",

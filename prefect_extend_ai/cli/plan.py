@@ -52,7 +52,7 @@ def deployment_plan(
     variables: Mapping[str, Any] | None = None,
     scheduled: bool = True,
 ) -> dict[str, Any]:
-    """The shipped prefect.yaml with one sweep for each kind, and the cancel by ids.
+    """The shipped prefect.yaml with one sweep for each kind, the cancel by ids, and the advice on limits.
 
     Args:
         name: of the block, and of the deployments but for the kinds other than classify.
@@ -64,10 +64,10 @@ def deployment_plan(
         scheduled: whether the schedule of a new deployment is active.
     """
     plan: dict[str, Any] = yaml.safe_load((DEPLOYMENTS / "prefect.yaml").read_text("utf-8"))
-    sweep, by_ids = plan["deployments"]
+    sweep, *others = plan["deployments"]
     sweeps = [_of_kind(sweep, name, kind) for kind in kinds]
-    plan["deployments"] = [*sweeps, by_ids | {"name": name}]
-    flows = ["cancel-stale-runs"] * len(sweeps) + ["cancel-runs"]
+    plan["deployments"] = [*sweeps, *(each | {"name": name} for each in others)]
+    flows = ["cancel-stale-runs"] * len(sweeps) + ["cancel-runs", "advise-limits"]
     for flow, deployment in zip(flows, plan["deployments"], strict=True):
         before = (there or {}).get(f"{flow}/{deployment['name']}", Deployed())
         deployment["parameters"] = {

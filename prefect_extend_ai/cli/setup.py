@@ -26,7 +26,8 @@ from prefect_extend_ai.cli.blocks import (
 from prefect_extend_ai.cli.deploying import deploy
 from prefect_extend_ai.cli.findings import Verdict
 from prefect_extend_ai.cli.first_sweep import next_sweep, stale_words, when_words, would_cancel
-from prefect_extend_ai.cli.fleet import BY_IDS, SWEEP, Member, kind_of, read_fleet
+from prefect_extend_ai.cli.fleet import ADVICE, BY_IDS, SWEEP, Member, kind_of, read_fleet
+from prefect_extend_ai.cli.limits import limit_words
 from prefect_extend_ai.cli.plan import DEPLOYMENTS, Deployed, JobVariable, deployment_plan, job_variables
 from prefect_extend_ai.cli.pools import ensure_pool, has_worker, image_notes
 from prefect_extend_ai.cli.reach import prefect_api
@@ -107,12 +108,14 @@ async def run_setup(
         _say(console, "Work pool", f'"{pool}" {"created" if created else "exists"}, of type {work_pool.type}')
         kept = {name: Deployed.of(member.deployment, resume=resume) for name, member in there.items()}
         plan = deployment_plan(name, pool, kinds, kept, variables=variables, scheduled=not paused)
+        for each in plan["deployments"][: len(kinds)]:
+            _say(console, "Limit", await limit_words(credentials, each["parameters"]))
         same = deploy(plan, there)
         if resume:
             await _resume_schedules(prefect, there.values())
         fleet = await read_fleet(prefect)
         deployed = [each for each in fleet if each.name in {f"{SWEEP}/{deployment_name(name, kind)}" for kind in kinds}]
-        for each in [*deployed, *(other for other in fleet if other.name == f"{BY_IDS}/{name}")]:
+        for each in [*deployed, *(other for other in fleet if other.name in {f"{BY_IDS}/{name}", f"{ADVICE}/{name}"})]:
             what = "Unchanged" if each.name in same else "Deployed"
             _say(console, what, f"{each.name}  {url_for('deployment', obj_id=each.deployment.id) or ''}")
         set_there = plan["deployments"][0]["work_pool"].get("job_variables", {})
@@ -163,7 +166,7 @@ async def _existing(
                 f"{found.name} sweeps {found.kind} runs, by its parameters: set its kind to {kind} there "
                 "(Prefect UI, Deployments, Edit), or choose another --name"
             )
-    named = [*(mine[kind] for kind in wanted), f"{BY_IDS}/{name}"]
+    named = [*(mine[kind] for kind in wanted), f"{BY_IDS}/{name}", f"{ADVICE}/{name}"]
     return wanted, {each: fleet[each] for each in named if each in fleet}
 
 

@@ -19,7 +19,7 @@ from prefect_extend_ai.errors import (
 from prefect_extend_ai.rendering import visible
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sweep.policy import DEFAULT_POLICY, StalePolicy
-from prefect_extend_ai.sweep.scan import Scan, guarded_scan, scan_runs
+from prefect_extend_ai.sweep.scan import Scan, guarded_scan, learned_scan
 
 __all__ = ["Unswept", "count_unswept", "judge_unswept", "same_account", "what_a_sweep_would_do"]
 
@@ -54,7 +54,7 @@ async def count_unswept(credentials: ExtendCredentials, swept: Iterable[RunKind]
         async with credentials.get_client() as client:
             for kind in missing:
                 try:
-                    survey = await scan_runs(client, kind, DEFAULT_LIMIT, DEFAULT_POLICY)
+                    survey = await learned_scan(client, kind, DEFAULT_LIMIT, DEFAULT_POLICY)
                 except OF_ONE_KIND as error:
                     found.append(Unswept(kind, problem=_first_line(error)))
                 else:

@@ -50,25 +50,27 @@ def advice_page(advice: LimitAdvice) -> str:
     return "\n\n".join(section for section in sections if section)
 
 
-def minutes_cell(minutes: float | None, each: TotalAdvice) -> str:
-    """A duration in words, never shorter than it is: `62 min`; `unknown`, or nothing where nothing finished."""
+def minutes_cell(minutes: float | None) -> str:
+    """A duration in minutes, never shorter than it is: `2.4`, `62`; `?` where it is unknown."""
     if minutes is None:
-        return UNKNOWN if each.finished else ""
-    return f"{minutes:.1f} min" if minutes < 10 else age(math.ceil(minutes))
+        return "?"
+    return f"{math.ceil(minutes * 10) / 10:.1f}" if minutes < 10 else f"{math.ceil(minutes):,}"
 
 
 def suggestion_cell(each: TotalAdvice) -> str:
     """The suggested limit, or why there is none."""
     if each.suggested_minutes is not None:
-        return f"{each.suggested_minutes:,} min"
-    return "too few runs" if each.has_too_few else UNKNOWN
+        return f"{each.suggested_minutes:,}"
+    return "too few" if each.has_too_few else UNKNOWN
 
 
 def backtest_cell(count: int | None, finished: int) -> str:
     """How many runs a limit would have cancelled, and their share: `12 (0.24 %)`."""
     if count is None:
         return UNKNOWN
-    return f"{count:,} ({percent(count, finished)})" if count else "0"
+    # A no-break space: a narrow column would wrap it into three lines.
+    share = percent(count, finished).replace(" ", "\N{NO-BREAK SPACE}")
+    return f"{count:,} ({share})" if count else "0"
 
 
 def _context(advice: LimitAdvice) -> str:
@@ -91,20 +93,20 @@ def _beside(total: TotalAdvice, name: str) -> str:
 
 
 def _durations(advice: LimitAdvice) -> str:
-    head = ["Processor", "Finished", "Median", "p95", "p99", "Longest", "Suggested limit"]
+    head = ["Processor", "Finished", "Median", "p95", "p99", "Longest", "Limit"]
     rows = [
         (
             name,
             f"{each.finished:,}",
-            *(
-                minutes_cell(minutes, each).replace(" ", "\N{NO-BREAK SPACE}")
-                for minutes in (each.median_minutes, each.p95_minutes, each.p99_minutes, each.longest_minutes)
-            ),
+            *map(minutes_cell, (each.median_minutes, each.p95_minutes, each.p99_minutes, each.longest_minutes)),
             f"**{suggestion_cell(each)}**" if each.suggested_minutes is not None else suggestion_cell(each),
         )
         for name, each in _rows(advice)
+        if each.finished
     ]
-    return f"### How long healthy runs took\n\n{table(head, rows)}{_more(advice)}"
+    if not rows:
+        return ""
+    return f"### How long healthy runs took, and the suggested limit, in minutes\n\n{table(head, rows)}{_more(advice)}"
 
 
 def _backtest(advice: LimitAdvice) -> str:
@@ -148,7 +150,7 @@ def _how(advice: LimitAdvice) -> str:
     notes = [DURATION, HEALTHY, SUGGESTION]
     if unknown := [_name(each) for each in advice.processors if each.tail_unknown and each.finished]:
         which = ", ".join(unknown[:CURVES]) + (", ..." if len(unknown) > CURVES else "")
-        notes.insert(0, f"**Unknown** ({which}): {TAIL}")
+        notes.insert(0, f"**Unknown, ?** ({which}): {TAIL}")
     if advice.not_listed:
         notes.append(f"Extend does not list {advice.kind} runs by status {', '.join(map(escape, advice.not_listed))}.")
     return "### How to read this\n\n" + "\n".join(f"- {note}" for note in notes)

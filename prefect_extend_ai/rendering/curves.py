@@ -45,7 +45,9 @@ MINUTES = {
 
 def draw_curves(advice: LimitAdvice) -> str:
     """A markdown image of the chart with its numbers as the alternative text; empty without finished runs."""
-    drawn = [each for each in advice.processors if each.curve][:CURVES]
+    # A curve of three runs says nothing, unless there is no other.
+    some = [each for each in advice.processors if each.curve]
+    drawn = ([each for each in some if not each.has_too_few] or some)[:CURVES]
     if not drawn:
         return ""
     words = "Share of runs that took longer than so many minutes. " + ". ".join(_in_words(each) for each in drawn)
@@ -67,7 +69,8 @@ def _svg(advice: LimitAdvice, drawn: Sequence[ProcessorAdvice]) -> str:
     widest = max(longest, advice.limit_minutes * 1.3)
     until = next((each for each in MINUTES if each >= widest), widest)
     fewest = min((share for each in drawn for _, share in each.curve if share), default=1.0)
-    decades = max(math.ceil(-math.log10(fewest) - 0.001), 2)
+    # A little beyond the last run of the longest tail.
+    decades = max(0.2 - math.log10(fewest), 2.0)
 
     def x(minutes: float) -> float:
         return LEFT + (RIGHT - LEFT) * max(math.log(max(minutes, 1)), 0) / math.log(until)
@@ -94,9 +97,9 @@ def _svg(advice: LimitAdvice, drawn: Sequence[ProcessorAdvice]) -> str:
     )
 
 
-def _grid(until: float, decades: int, x: Scale) -> Iterable[str]:
-    for decade in range(decades + 1):
-        line = TOP + (BOTTOM - TOP) * decade // decades
+def _grid(until: float, decades: float, x: Scale) -> Iterable[str]:
+    for decade in range(int(decades) + 1):
+        line = round(TOP + (BOTTOM - TOP) * decade / decades)
         yield f'<path stroke="{EDGE}" d="M{LEFT} {line}.5H{RIGHT}"/>'
         yield text(LEFT - 8, line + 4, SHARES[decade], FAINT, anchor="end")
     free = 0

@@ -7,28 +7,23 @@ from prefect_extend_ai.rendering.words import age, table
 from prefect_extend_ai.sweep.limits import OWN_LIMIT_KEY, Limit, LimitSource
 from prefect_extend_ai.sweep.report import SweepReport
 
-__all__ = ["learned_section", "limit_cell", "limit_warnings"]
+__all__ = ["learned_section", "limit_warnings", "limit_words"]
 
 ROWS = 50
 """Most learned limits in the section."""
 
-_WHOSE = {
-    LimitSource.PERSON: "",
-    LimitSource.PROCESSOR: "processor's",
-    LimitSource.LEARNED: "learned",
-    LimitSource.RUN: "run's own",
-    LimitSource.TOTAL: "in total",
+_WORDS = {
+    LimitSource.PERSON: "limit {minutes:,} min",
+    LimitSource.PROCESSOR: "its processor's limit {minutes:,} min",
+    LimitSource.LEARNED: "learned limit {minutes:,} min",
+    LimitSource.RUN: "its own limit {minutes:,} min",
+    LimitSource.TOTAL: "limit {minutes:,} min since its creation",
 }
 
 
-def limit_cell(limit: Limit | None) -> str:
-    """A limit and who set it, for a narrow column: `60 min`, `95 min (learned)`; empty without one."""
-    if limit is None:
-        return ""
-    # No-break spaces: a narrow column would wrap it into three lines.
-    shown = f"{limit.minutes:,} min".replace(" ", "\N{NO-BREAK SPACE}")
-    whose = _WHOSE[limit.source].replace(" ", "\N{NO-BREAK SPACE}")
-    return f"{shown} ({whose})" if whose else shown
+def limit_words(limit: Limit | None) -> str:
+    """The limit that a run has passed, and whose it is: `learned limit 95 min`; empty without one."""
+    return "" if limit is None else _WORDS[limit.source].format(minutes=limit.minutes)
 
 
 def learned_section(report: SweepReport) -> str:
@@ -39,7 +34,7 @@ def learned_section(report: SweepReport) -> str:
     rows = [
         (
             escape(each.processor),
-            f"{each.minutes:,} min",
+            f"{each.minutes:,}\N{NO-BREAK SPACE}min",
             f"{each.finished:,}",
             age(each.p99_minutes),
             f"{each.spared:,}",

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from prefect_extend_ai.client.clocks import clock_words
 from prefect_extend_ai.rendering.inert import address, escape, link, unmarked
-from prefect_extend_ai.rendering.limits import learned_section, limit_cell, limit_warnings
+from prefect_extend_ai.rendering.limits import learned_section, limit_warnings, limit_words
 from prefect_extend_ai.rendering.pending import FOR_SUPPORT, pending_section, pending_steps, support_message
 from prefect_extend_ai.rendering.picture import draw_picture
 from prefect_extend_ai.rendering.strip import strip_section
@@ -167,22 +167,18 @@ def _runs(report: SweepReport, record_url: RecordUrl, rows: int) -> str:
         return ""
     shown = _urgent_first(report.cancellations)[:rows]
     left = len(report.cancellations) - len(shown)
-    # Runs that somebody named have no limit.
-    limited = any(each.limit is not None for each in shown)
     cells = (
         (
             link(each.run_id, each.dashboard_url),
             _outcome(each),
             # No-break spaces: a narrow column would wrap it into three lines.
             age(each.age_minutes).replace(" ", "\N{NO-BREAK SPACE}"),
-            *([limit_cell(each.limit)] if limited else []),
             link("record", record_url(each.record)) if each.record else "",
-            escape(each.reason),
+            "; ".join(part for part in (escape(each.reason), limit_words(each.limit)) if part),
         )
         for each in shown
     )
-    head = ["Run", "Outcome", "Age", *(["Limit"] if limited else []), "Record", "Reason"]
-    listing = table(head, cells, number="Age")
+    listing = table(["Run", "Outcome", "Age", "Record", "Reason"], cells, number="Age")
     more = f"\n\nand {left:,} more in the table artifact" if left else ""
     return f"### Runs\n\n{listing}{more}"
 

@@ -13,6 +13,7 @@ from prefect_extend_ai import (
     ExtendCredentials,
     ExtendError,
     ExtendSettings,
+    LimitAdvice,
     Outcome,
     Run,
     RunKind,
@@ -39,7 +40,7 @@ from prefect_extend_ai.errors import (
     RecordRefusedError,
     SharedLimitError,
 )
-from prefect_extend_ai.flows import cancel_runs, cancel_stale_runs
+from prefect_extend_ai.flows import advise_limits, cancel_runs, cancel_stale_runs
 from prefect_extend_ai.sandbox import Behaviour, Served, Trouble, World, serve
 from prefect_extend_ai.tasks import cancel_run, find_stale_runs, get_run
 
@@ -231,3 +232,19 @@ def rehearse() -> None:
         assert_type(served.url, str)
         assert_type(world.get(run_id).status, str)
         assert_type(world.stale(60), list[str])
+
+
+async def advice(credentials: ExtendCredentials) -> None:
+    """Which limit is right, and what a report says of the limits that a sweep learned."""
+    found = await advise_limits(credentials, kind="extract", max_runs=1000, max_processing_minutes=30)
+    assert_type(found, LimitAdvice)
+    assert_type(found.headline, str)
+    assert_type(found.minutes_by_processor, dict[str, int])
+    assert_type(found.all.suggested_minutes, int | None)
+    assert_type(found.processors[0].processor, str | None)
+    assert_type(found.processors[0].would_have_cancelled, dict[int, int | None])
+    report = await cancel_stale_runs(credentials, policy=StalePolicy(learn_limits=False))
+    assert_type(report.learned_limits[0].minutes, int)
+    assert_type(report.ignored_limits, list[str])
+    limit = report.cancellations[0].limit
+    assert_type(limit.minutes if limit else None, int | None)

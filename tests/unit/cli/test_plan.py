@@ -27,16 +27,16 @@ def by_name(plan):
 
 def test_a_plan_takes_the_given_names():
     plan = deployment_plan("acme", "documents")
-    assert [each["name"] for each in plan["deployments"]] == ["acme", "acme"]
+    assert [each["name"] for each in plan["deployments"]] == ["acme"] * 3
     assert {each["work_pool"]["name"] for each in plan["deployments"]} == {"documents"}
-    assert [each["parameters"]["credentials"] for each in plan["deployments"]] == [block_reference("acme")] * 2
+    assert [each["parameters"]["credentials"] for each in plan["deployments"]] == [block_reference("acme")] * 3
     assert [each["slug"] for each in plan["deployments"][0]["schedules"]] == ["every-15-minutes"]
     assert "paused" not in json.dumps(plan)
 
 
 def test_each_kind_has_a_deployment_with_its_own_name():
     plan = deployment_plan("extend", "extend", list(RunKind))
-    *sweeps, by_ids = plan["deployments"]
+    *sweeps, by_ids, advice = plan["deployments"]
     assert [each["name"] for each in sweeps] == [
         "extend",
         "extend-extract",
@@ -48,12 +48,14 @@ def test_each_kind_has_a_deployment_with_its_own_name():
     assert [each["parameters"]["kind"] for each in sweeps] == [kind.value for kind in RunKind]
     assert "extract runs" in sweeps[1]["description"]
     assert (by_ids["name"], by_ids["entrypoint"]) == ("extend", "prefect_extend_ai.flows.by_id.cancel_runs")
+    assert (advice["name"], advice["entrypoint"]) == ("extend", "prefect_extend_ai.flows.advise.advise_limits")
+    assert "schedules" not in by_ids | advice
 
 
 @given(st.sets(st.sampled_from(RunKind), min_size=1), st.booleans())
 def test_planned_parameters_are_on_no_schedule(kinds, scheduled):
     plan = deployment_plan("acme", "extend", sorted(kinds), scheduled=scheduled)
-    for each in plan["deployments"][:-1]:
+    for each in plan["deployments"][:-2]:
         assert each["parameters"].keys() == {"credentials", "max_processing_minutes", "kind"}
         [schedule] = each["schedules"]
         assert "parameters" not in schedule
@@ -65,13 +67,13 @@ def test_what_users_set_on_a_deployment_is_kept_but_the_block():
     theirs = {"credentials": {"$ref": "another"}, "max_processing_minutes": 240, "policy": {"refuse_above": 9}}
     there = {"cancel-stale-runs/acme": Deployed(theirs, paused=True, scheduled=True, job_variables={"image": "one"})}
     plan = deployment_plan("acme", "extend", [RunKind.CLASSIFY, RunKind.SPLIT], there, variables={"cpu": 2})
-    sweep, other, by_ids = plan["deployments"]
+    sweep, other, by_ids, advice = plan["deployments"]
     assert sweep["parameters"] == theirs | {"credentials": block_reference("acme"), "kind": "classify"}
     assert sweep["paused"]
     assert "schedules" not in sweep
     assert sweep["work_pool"] == {"name": "extend", "job_variables": {"image": "one", "cpu": 2}}
     assert other["schedules"]
-    assert by_ids["parameters"] == {"credentials": block_reference("acme")}
+    assert by_ids["parameters"] == advice["parameters"] == {"credentials": block_reference("acme")}
     assert "paused" not in json.dumps([other, by_ids])
 
 

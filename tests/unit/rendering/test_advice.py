@@ -74,8 +74,8 @@ def test_a_page_has_one_sentence_a_chart_tables_and_a_policy():
         == "A limit of 60 minutes would have cancelled 59 of the last 400 healthy classify runs (15 %)"
     )
     rows = cells(page)
-    assert ["cl_fast", "300", "2.0 min", "2.0 min", "2.0 min", "2.0 min", "15 min"] in rows
-    assert ["cl_slow", "100", "69 min", "114 min", "118 min", "119 min", "180 min"] in rows
+    assert ["cl_fast", "300", "2.0", "2.0", "2.0", "2.0", "15"] in rows
+    assert ["cl_slow", "100", "69", "114", "118", "119", "180"] in rows
     assert ["cl_slow", "100 (100 %)", "89 (89 %)", "59 (59 %)", "0", "0"] in rows
     assert rows[-1][0] == "all"
     (fence,) = [token.content for token in READER.parse(page) if token.type == "fence"]
@@ -109,9 +109,9 @@ def test_every_point_of_a_curve_lies_on_the_plot(minutes, limit):
 def test_what_is_unknown_is_said_instead_of_a_number():
     page = advice_page(advice({"cl_a": [20] * 100, "cl_b": [50] * 100}, cancelled={"cl_b"}))
     rows = cells(page)
-    assert ["cl_b", "97", "50 min", "50 min", "unknown", "unknown", "unknown"] in rows
+    assert ["cl_b", "97", "50", "50", "?", "?", "unknown"] in rows
     assert ["cl_b", "97 (100 %)", "97 (100 %)", "unknown", "unknown", "unknown"] in rows
-    assert "**Unknown** (cl_b): more than 1 % of the runs were cancelled" in page
+    assert "**Unknown, ?** (cl_b): more than 1 % of the runs were cancelled" in page
     assert "3 cancelled" in page
     assert any("tail unknown" in word for word in words(chart(page)))
 
@@ -119,7 +119,7 @@ def test_what_is_unknown_is_said_instead_of_a_number():
 def test_too_few_runs_are_said_instead_of_a_suggestion():
     page = advice_page(advice({"cl_a": [20] * 19}))
     assert "Only 19 classify runs finished: too few to suggest a limit" in page
-    assert cells(page)[1][-1] == "too few runs"
+    assert cells(page)[1][-1] == "too few"
     assert "minutes_by_processor" not in page
 
 
