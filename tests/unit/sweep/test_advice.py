@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.client.transport import Transport
 from prefect_extend_ai.errors import ExtendInputError, ExtendServerError
-from prefect_extend_ai.runs import Moment, Run, RunKind
+from prefect_extend_ai.runs import Run, RunKind
 from prefect_extend_ai.sandbox import API_KEY, Behaviour, World, create_app
 from prefect_extend_ai.sandbox.lifetimes import Speed
 from prefect_extend_ai.sweep.advice import advice_from, advise, percent
@@ -54,7 +54,7 @@ def client_of(world):
             api_version="2026-02-09",
             requests_per_second=10**6,
             http_transport=httpx.ASGITransport(app=create_app(world)),
-            now=lambda: Moment.at(world.now()),
+            wall_clock=lambda: world.now().timestamp(),
         )
     )
 
@@ -237,7 +237,7 @@ async def test_pages_are_as_large_as_extend_gives_them():
     assert (await advise_on(world, max_runs=950)).all.finished == 950
 
 
-async def test_a_page_that_is_too_large_for_extend_is_asked_for_smaller():
+async def test_a_page_that_is_too_large_is_asked_for_smaller():
     world = still(troubles=["list:*:400@1"])
     for number in range(150):
         world.add(status="PROCESSED", age_minutes=number)
