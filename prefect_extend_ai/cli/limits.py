@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from prefect_extend_ai.cli.findings import Finding, Verdict
-from prefect_extend_ai.cli.fleet import Member
+from prefect_extend_ai.cli.fleet import Member, kind_of
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError
 from prefect_extend_ai.rendering import visible
@@ -66,9 +66,11 @@ async def check_limits(fleet: Iterable[Member], blocks: Mapping[str, ExtendCrede
     seen: list[tuple[str, RunKind, InForce]] = []
     for member in fleet:
         for parameters in member.sweeps:
-            block, kind = blocks.get(member.block or ""), member.kind
-            this = (member.block or "", kind or RunKind.CLASSIFY, in_force(parameters))
-            if block is None or kind is None or this in seen:
+            block, kind = blocks.get(member.block or ""), kind_of(parameters)
+            if block is None or kind is None:
+                continue
+            this = (member.block or "", kind, in_force(parameters))
+            if this in seen:
                 continue
             seen.append(this)
             try:
