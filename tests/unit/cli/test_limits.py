@@ -93,7 +93,7 @@ def account():
         yield ExtendCredentials(api_key="sk_sandbox", base_url=sandbox.url, requests_per_second=200), world
 
 
-async def test_setup_says_what_a_deployments_limit_would_have_cancelled(account):
+async def test_setup_says_what_a_limit_would_have_cancelled(account):
     credentials, _ = account
     words = await limit_words(credentials, {"max_processing_minutes": 60})
     assert words.startswith("your limit of 60 would have cancelled 30 of the last 30 healthy classify runs")
