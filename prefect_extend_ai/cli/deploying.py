@@ -14,16 +14,16 @@ from prefect import Flow
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.utilities.callables import parameter_schema
 
-from prefect_extend_ai.cli.fleet import BY_IDS, SWEEP, Member, which_flow
+from prefect_extend_ai.cli.fleet import ADVICE, BY_IDS, SWEEP, Member, which_flow
 from prefect_extend_ai.errors import ExtendError
-from prefect_extend_ai.flows import cancel_runs, cancel_stale_runs
+from prefect_extend_ai.flows import advise_limits, cancel_runs, cancel_stale_runs
 from prefect_extend_ai.prefect_io.addresses import without_password
 
 __all__ = ["deploy", "is_deployed"]
 
 LOG_SHOWN = 1500
 """Characters of the end of a failed deploy's output that an error shows."""
-PLANNED: Mapping[str, Flow[..., Any]] = {SWEEP: cancel_stale_runs, BY_IDS: cancel_runs}
+PLANNED: Mapping[str, Flow[..., Any]] = {SWEEP: cancel_stale_runs, BY_IDS: cancel_runs, ADVICE: advise_limits}
 
 
 def deploy(plan: Mapping[str, Any], there: Mapping[str, Member]) -> set[str]:

@@ -70,6 +70,9 @@ def test_only_what_differs_is_handed_to_prefect(monkeypatch):
     name = "cancel-stale-runs/extend"
     assert deploy(PLAN, {name: Member("cancel-stale-runs", name, deployed(), "extend")}) == {name}
     [plan] = handed
-    assert [each["entrypoint"] for each in plan["deployments"]] == ["prefect_extend_ai.flows.by_id.cancel_runs"]
+    assert [each["entrypoint"] for each in plan["deployments"]] == [
+        "prefect_extend_ai.flows.by_id.cancel_runs",
+        "prefect_extend_ai.flows.advise.advise_limits",
+    ]
     assert deploy(PLAN, {}) == set()
     assert len(handed[1]["deployments"]) == 2
