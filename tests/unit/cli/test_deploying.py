@@ -75,4 +75,4 @@ def test_only_what_differs_is_handed_to_prefect(monkeypatch):
         "prefect_extend_ai.flows.advise.advise_limits",
     ]
     assert deploy(PLAN, {}) == set()
-    assert len(handed[1]["deployments"]) == 2
+    assert len(handed[1]["deployments"]) == 3
