@@ -44,6 +44,7 @@ def test_each_kind_gets_a_watch_that_check_finds(account):
         assert [each.split()[0] for each in said_of(second, "Unchanged")] == [
             "cancel-stale-runs/extend",
             "cancel-runs/extend",
+            "advise-limits/extend",
         ]
         third = account.type(*SETUP, "--kind", "parse", "--paused")
         assert said_of(third, "Schedule") == ["of parse runs is off: prefect-extend-ai setup --resume switches it on"]
@@ -63,7 +64,9 @@ def test_each_kind_gets_a_watch_that_check_finds(account):
     assert "no real sweep has run yet, 1 dry run only; it has only ever run dry" in sweeps[0]
     assert "Completed, Cancelled 2 of 2 stale extract runs" in sweeps[1]
     assert "no schedule is active: prefect deployment schedule resume cancel-stale-runs/extend-parse" in sweeps[2]
-    assert lines(checked, "Deployment") == ['ok cancel-runs/extend: block extend, worker on pool "extend"']
+    assert lines(checked, "Deployment") == [
+        f'ok {name}/extend: block extend, worker on pool "extend"' for name in ("cancel-runs", "advise-limits")
+    ]
     assert lines(checked, "Not swept") == [
         "ok no stale runs of the kinds that no deployment sweeps: split, verify, workflow"
     ]
