@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 
 import httpx
 import pytest
 import stamina
-from pydantic import SecretStr
 
-from prefect_extend_ai.client import ExtendClient
-from prefect_extend_ai.client.transport import Transport
 from prefect_extend_ai.runs import FRESH, RunKind
+from prefect_extend_ai.sandbox import World
 from prefect_extend_ai.sweep.cancelling import cancel_one
 from prefect_extend_ai.sweep.report import Outcome
 from prefect_extend_ai.sweep.scan import Target
 from prefect_extend_ai.sweep.stop import Stop
+from support.in_process import client_of, to
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PLAN_SECONDS = 15
@@ -31,55 +28,48 @@ LATENCIES = {
 }
 
 
-class Limited:
-    """An Extend of one sort of run which counts strictly: no second sees more requests of a category than the rate."""
+class Limited(httpx.AsyncBaseTransport):
+    """The way to a sandbox, with a strict limit: no second has more requests of a category than the rate."""
 
     def __init__(self, loop, rate, latency=lambda _: 0.1, retry_after="1"):
         self.loop, self.rate, self.latency, self.retry_after = loop, rate, latency, retry_after
+        self.world = World(clock=lambda: START + timedelta(seconds=loop.time()))
+        self.inner = to(self.world)
         self.dice = random.Random(4711)
-        self.cancelled = set()
         self.granted = {"GET": [], "POST": []}
         self.throttled = 0
         self.checked = {}
         self.oldest_check = 0.0
-        self.http = self.__call__
+        self.ban = (0, 0)
 
-    async def __call__(self, request):
-        now = self.loop.time()
-        run_id = request.url.path.split("/")[2]
-        granted = self.granted[request.method]
-        is_over = sum(moment > now - 1 for moment in granted[-int(self.rate) - 1 :]) >= self.rate
-        if request.method == "GET":
+    def is_over(self, method, now):
+        is_banned = method == "POST" and self.ban[0] <= now < self.ban[1]
+        return is_banned or sum(moment > now - 1 for moment in self.granted[method][-int(self.rate) - 1 :]) >= self.rate
+
+    async def handle_async_request(self, request):
+        now, method, run_id = self.loop.time(), request.method, request.url.path.split("/")[2]
+        is_over = self.is_over(method, now)
+        if method == "GET":
             self.checked[run_id] = now
         else:
             self.oldest_check = max(self.oldest_check, now - self.checked[run_id])
         await asyncio.sleep(self.latency(self.dice))
-        date = {"date": format_datetime(START + timedelta(seconds=int(self.loop.time())), usegmt=True)}
         if is_over:
             self.throttled += 1
-            return httpx.Response(429, headers=date | {"retry-after": self.retry_after})
-        granted.append(now)
-        if request.method == "POST":
-            self.cancelled.add(run_id)
-        status = "CANCELLED" if run_id in self.cancelled else "PROCESSING"
-        return httpx.Response(200, headers=date, text=json.dumps({"id": run_id, "status": status}))
+            return httpx.Response(429, headers={"retry-after": self.retry_after})
+        self.granted[method].append(now)
+        return await self.inner.handle_async_request(request)
 
     def client(self, **options):
-        transport = Transport(
-            "https://extend.invalid",
-            SecretStr("sk_test"),
-            api_version="2026-02-09",
-            requests_per_second=options.pop("requests_per_second", self.rate),
-            http_transport=httpx.MockTransport(self.http),
-            wall_clock=self.loop.time,
-            **options,
-        )
-        return ExtendClient(transport)
+        given = {"requests_per_second": self.rate, "wall_clock": lambda: self.world.now().timestamp()}
+        return client_of(self.world, http_transport=self, **(given | options))
 
 
 async def sweep(api, runs, *, in_hand, skip=lambda _: None, **options):
     """Cancel runs, with a limit on those in progress at once."""
     slots = asyncio.Semaphore(in_hand)
+    for number in range(runs):
+        api.world.add(id=f"clr_{number}", age_minutes=120)
     async with api.client(**options) as client:
         return await asyncio.gather(
             *(
@@ -124,18 +114,10 @@ def test_a_sweep_stays_at_the_rate_however_long_responses_take(runner, rate, lat
 
 
 def test_no_cancel_leaves_on_a_check_from_before_a_pause(runner):
-    """A ban of a minute in the middle of a sweep: what was checked is checked again, and nobody bursts out after it."""
+    """A ban of a minute in the middle of a sweep: what was checked is checked again, and no burst follows it."""
     loop = runner.get_loop()
     api = Limited(loop, 25, retry_after="60")
-    ban = api.__call__
-
-    async def response(request):
-        if 5 <= loop.time() < 5.1 and request.method == "POST":
-            api.throttled += 1
-            return httpx.Response(429, headers={"retry-after": "60"})
-        return await ban(request)
-
-    api.http = response
+    api.ban = (5, 5.1)
     settled = runner.run(sweep(api, 300, in_hand=25))
     assert {each.cancellation.outcome for each in settled} == {Outcome.CANCELLED}
     assert api.oldest_check <= FRESH
