@@ -36,7 +36,7 @@ screenshots: $(INSTALLED) ## take the pictures of the README anew, in a real bro
 	cp tests/output/docs/*.png tests/output/docs/*.json docs/
 
 prove: $(INSTALLED) ## the promises over ten thousand schedules of troubles, crashes and sweeps at once
-	HYPOTHESIS_PROFILE=prove $(BIN)/pytest --no-cov --dist=load tests/unit/test_promises.py $(ARGS)
+	HYPOTHESIS_PROFILE=prove $(BIN)/pytest --no-cov --dist=load tests/unit/test_promises.py tests/unit/test_resubmission_promises.py $(ARGS)
 
 bench: $(INSTALLED) ## how near a sweep comes to the API's limit; make bench ARGS="--quick" for a short look
 	$(BIN)/python -m bench $(ARGS)

@@ -17,7 +17,9 @@ __all__ = ["cancel_runs"]
 
 
 @flow(name="cancel-runs", flow_run_name=sweep_name)
-async def cancel_runs(credentials: ExtendCredentials, run_ids: list[str], kind: KindChoice = None) -> SweepReport:
+async def cancel_runs(
+    credentials: ExtendCredentials, run_ids: list[str], kind: KindChoice = None, resubmit: bool = False
+) -> SweepReport:
     """Cancel these Extend runs, whatever their age, and record how each ended.
 
     Each is checked right before its cancel and confirmed after it. A run whose metadata has `prefect_hold` set to
@@ -30,6 +32,8 @@ async def cancel_runs(credentials: ExtendCredentials, run_ids: list[str], kind: 
             by commas, blanks or line ends, and addresses of runs in Extend's dashboard are understood.
         kind: The kind of run that all of them are. None is the one that their prefixes say; ids of another kind are
             refused before anything is sent.
+        resubmit: Submit the document of each run that this cancels again, once. For classify, extract and split runs
+            that were created over the API; the report says which were not, and why.
 
     Returns:
         The report: the outcome of each run.
@@ -48,5 +52,7 @@ async def cancel_runs(credentials: ExtendCredentials, run_ids: list[str], kind: 
             unknown[0][:60],
         )
     policy = StalePolicy(max_cancellations=max(len(ids), 1))
-    ending: SweepReport = await run_sweep(credentials, NamedRuns(found, ids, policy, kind_is_named=kind is not None))
+    ending: SweepReport = await run_sweep(
+        credentials, NamedRuns(found, ids, policy, kind_is_named=kind is not None, resubmit=resubmit)
+    )
     return ending

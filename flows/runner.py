@@ -125,20 +125,21 @@ async def _run(sweep: Sweep, journal: PrefectJournal, report: SweepReport, *, ra
         cancellations = _all(selection.targets, Outcome.DEFERRED, "a guard refused the sweep")
     else:
         if report.dry_run:
-            cancellations = _all(targets, Outcome.WOULD_CANCEL, f"dry run; {sweep.selector.describe()}")
+            cancellations = [target.would_cancel(sweep.selector.describe()) for target in targets]
         else:
             counts = {"total": len(targets), "stale": len(selection.targets)}
             async with telling_progress(journal, report, **counts, rate=rate) as on_done:
                 cancellations = await _cancel(sweep, targets, on_done, events=rate <= FASTEST_PLAN)
         over = f"over the cap of {policy.max_cancellations}; the next sweep goes on"
         cancellations += [*_all(late, Outcome.DEFERRED, over), *parts.deferred]
-    recovered += await _finish(sweep, policy)
+    recovered += await _finish(sweep, policy, submits=not report.dry_run and report.refusal is None)
     trouble = sweep.stop.error
     done = report.with_cancellations(cancellations).model_copy(
         update={
             "recovered": recovered,
             "unrecorded": sweep.unrecorded,
             "pending": sweep.pending,
+            "resubmissions": sweep.resubmissions,
             "open_elsewhere": sweep.open_elsewhere,
             "trouble": str(trouble) if trouble else report.trouble,
         }
@@ -149,11 +150,19 @@ async def _run(sweep: Sweep, journal: PrefectJournal, report: SweepReport, *, ra
     )
 
 
-async def _finish(sweep: Sweep, policy: StalePolicy) -> list[Cancellation]:
-    """Read on what earlier sweeps left open, as far as there is time; what was recorded of it."""
+async def _finish(sweep: Sweep, policy: StalePolicy, *, submits: bool) -> list[Cancellation]:
+    """Read on what earlier sweeps left open, as far as there is time; what was recorded of it.
+
+    Args:
+        sweep: the sweep.
+        policy: its rules.
+        submits: whether what earlier sweeps were to submit again is submitted now.
+    """
     try:
         more = await sweep.recover_more(policy.max_sweep_minutes * 60 / 4) if sweep.has_more else []
         await tell_cancelled(sweep.selector.kind, more)
+        if submits and sweep.resubmissions:
+            await sweep.resubmit_earlier()
         await sweep.finish()
     except ExtendError as error:
         sweep.stop.set("what earlier sweeps left open could not be read", error)

@@ -16,6 +16,7 @@ ExtendError
 │   ├── ExtendServerError                   408, 5xx
 │   └── ExtendUnexpectedResponseError       not the JSON that was requested: HTML, empty, a list, a redirect
 │       └── ExtendCachedResponseError           from a cache on the way, too old for a decision
+├── ExtendTimeoutError                  a run did not end in time: run_id, outcome (also a TimeoutError)
 ├── SharedLimitError                    the rate limit that workers share is unavailable; nothing was sent
 ├── RecordError                         Prefect could not be written to or read from
 │   └── RecordRefusedError                  Prefect rejects this record (too large, say); it may accept others
@@ -41,6 +42,7 @@ __all__ = [
     "ExtendRateLimitError",
     "ExtendRefusedError",
     "ExtendServerError",
+    "ExtendTimeoutError",
     "ExtendTransportError",
     "ExtendUnexpectedResponseError",
     "ExtendUsageBlockedError",
@@ -161,6 +163,27 @@ class ExtendUnexpectedResponseError(ExtendAPIError):
 
 class ExtendCachedResponseError(ExtendUnexpectedResponseError):
     """A response from a cache between here and Extend, too old for a decision."""
+
+
+class ExtendTimeoutError(ExtendError, TimeoutError):
+    """A run did not end before its deadline.
+
+    Attributes:
+        run_id: the run.
+        outcome: the outcome of its cancel, such as `cancelled`; None where it was left alone.
+    """
+
+    def __init__(self, message: str, *, run_id: str, outcome: str | None = None) -> None:
+        self.run_id = run_id
+        self.outcome = outcome
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _timeout_error, (str(self), self.run_id, self.outcome)
+
+
+def _timeout_error(message: str, run_id: str, outcome: str | None) -> ExtendTimeoutError:
+    return ExtendTimeoutError(message, run_id=run_id, outcome=outcome)
 
 
 class SharedLimitError(ExtendError):

@@ -2,5 +2,6 @@
 
 from prefect_extend_ai.tasks.cancelling import cancel_run
 from prefect_extend_ai.tasks.reading import find_stale_runs, get_run
+from prefect_extend_ai.tasks.waiting import resubmit_run, wait_for_run
 
-__all__ = ["cancel_run", "find_stale_runs", "get_run"]
+__all__ = ["cancel_run", "find_stale_runs", "get_run", "resubmit_run", "wait_for_run"]

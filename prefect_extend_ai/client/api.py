@@ -161,6 +161,7 @@ class ExtendClient:
         source: str | None = None,
         batch_id: str | None = None,
         file_name_contains: str | None = None,
+        processor_id: str | None = None,
     ) -> AsyncIterator[Page]:
         """List runs, one page a request, by default the oldest change first.
 
@@ -176,6 +177,7 @@ class ExtendClient:
             source: only runs from this source, such as `API` or `WORKFLOW_RUN`.
             batch_id: only runs of this batch.
             file_name_contains: only runs of files with this in their name.
+            processor_id: only runs of this classifier (extractor, ...).
 
         Raises ExtendInputError at once for an empty filter and for one that the kind's listing does not support,
         because the API silently ignores unknown parameters and would list all runs.
@@ -184,7 +186,9 @@ class ExtendClient:
         if not 1 <= page_size <= LARGEST_PAGE:
             raise ExtendInputError(f"a page holds 1 to {LARGEST_PAGE} runs, not {page_size}")
         filters = {"source": source, "batch_id": batch_id, "file_name_contains": file_name_contains}
-        for name, value in {"status": status, **filters}.items():
+        if processor_id is not None and kind.processor is None:
+            raise ExtendInputError(f"{kind} runs have no processor")
+        for name, value in {"status": status, "processor_id": processor_id, **filters}.items():
             if value is not None and not value.strip():
                 raise ExtendInputError(f"{name} is empty: leave it out to list all {kind} runs")
             if value is not None and name in filters and name not in kind.filters:
@@ -197,6 +201,7 @@ class ExtendClient:
             "source": source,
             "batchId": batch_id,
             "fileNameContains": file_name_contains,
+            f"{kind.processor}Id": processor_id,
         }
         return self._pages(kind, {name: value for name, value in wanted.items() if value is not None})
 

@@ -1,4 +1,4 @@
-"""Events for Prefect automations, one for each cancelled run of any kind.
+"""Events for Prefect automations, one for each cancelled run of any kind, and for each document submitted again.
 
 Of the six kinds Extend sends a webhook for cancelled workflow runs only, `workflow_run.cancelled`.
 
@@ -15,16 +15,19 @@ from prefect.events import emit_event
 
 from prefect_extend_ai.rendering import address
 from prefect_extend_ai.runs import RunKind
-from prefect_extend_ai.sweep.report import Cancellation, Outcome, SweepReport
+from prefect_extend_ai.sweep.report import Cancellation, Outcome, PendingResubmission, SweepReport
 
-__all__ = ["emit_cancelled", "emit_sweep", "tell_cancelled"]
+__all__ = ["emit_cancelled", "emit_resubmission", "emit_sweep", "tell_cancelled"]
 
 MOST_TOLD = 500
 """Cancelled runs that a sweep's event lists: the default cap of a sweep, some 100 KB."""
 
 
 def emit_cancelled(kind: RunKind, cancellation: Cancellation) -> None:
-    """Say that a run was cancelled: `extend.classify_run.cancelled`. Ids, times and links, nothing of the document."""
+    """Say that a run was cancelled: `extend.classify_run.cancelled`. Ids, times and links, nothing of the document.
+
+    And what came of submitting its document again, see `emit_resubmission`.
+    """
     if cancellation.outcome is not Outcome.CANCELLED:
         return
     emit_event(
@@ -35,6 +38,32 @@ def emit_cancelled(kind: RunKind, cancellation: Cancellation) -> None:
             "extend.kind": kind.value,
         },
         payload=_facts(cancellation) | {"kind": kind.value, "outcome": cancellation.outcome.value},
+    )
+    emit_resubmission(kind, cancellation)
+
+
+def emit_resubmission(kind: RunKind, told: Cancellation | PendingResubmission) -> None:
+    """Say that a cancelled run's document was submitted again, or given up: `extend.classify_run.resubmitted`.
+
+    Both runs, the document's first run and the number of the new one; `extend.classify_run.given_up` has no new run.
+    """
+    name = {"submitted": "resubmitted", "given_up": "given_up"}.get(told.resubmission or "")
+    if name is None:
+        return
+    emit_event(
+        event=f"extend.{kind.object_name}.{name}",
+        resource={
+            "prefect.resource.id": f"extend.{kind.object_name}.{told.run_id}",
+            "prefect.resource.name": told.run_id,
+            "extend.kind": kind.value,
+        },
+        payload={
+            "run_id": told.run_id,
+            "kind": kind.value,
+            "first_run": told.first_run,
+            "attempt": told.attempt,
+            "resubmitted_as": told.resubmitted_as,
+        },
     )
 
 
@@ -48,12 +77,16 @@ async def tell_cancelled(kind: RunKind, cancellations: Iterable[Cancellation]) -
 def emit_sweep(report: SweepReport, recovered: Iterable[Cancellation] = (), *, is_news: bool | None = None) -> None:
     """Say how a sweep ended: `extend.sweep.completed`, `.refused` or `.failed`.
 
+    And what came of documents that earlier sweeps were to submit again, see `emit_resubmission`.
+
     Args:
         report: the sweep's report.
         recovered: what it recorded of earlier sweeps; what of it was cancelled has been told by no sweep before.
         is_news: whether it needs a person for something that no sweep before it has told of; None where nobody knows
             what the ones before have told.
     """
+    for earlier in report.resubmissions:
+        emit_resubmission(report.kind, earlier)
     ending = "refused" if report.refusal is not None else "failed" if report.needs_attention else "completed"
     cancelled = [each for each in (*report.cancellations, *recovered) if each.outcome is Outcome.CANCELLED]
     emit_event(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -20,12 +20,23 @@ from prefect_extend_ai.rendering import escape, link
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sweep.journal import CancelIntent, Scope
 
-__all__ = ["age", "pending_intents", "read_pending", "recently_recorded", "write_completed", "write_pending"]
+__all__ = [
+    "age",
+    "pending_intents",
+    "read_pending",
+    "recently_recorded",
+    "recently_resubmitted",
+    "write_completed",
+    "write_pending",
+]
 
 logger = logging.getLogger(__name__)
 
 RECORDED_META = "extend_recorded"
 """Metadata: the runs whose final object a completed intent has recorded."""
+
+RESUBMITTED_META = "extend_resubmitted"
+"""Metadata: by run, the run that a completed intent has submitted in its place."""
 
 
 async def pending_intents(client: PrefectClient) -> list[CancelIntent]:
@@ -48,13 +59,22 @@ async def read_pending(store: ArtifactStore, kind: RunKind | None = None) -> lis
 
 async def recently_recorded(store: ArtifactStore, kind: RunKind, since: datetime) -> set[str]:
     """Runs of a kind that intents completed since then have recorded. Raises RecordError."""
+    return await _of_completed(store, kind, since, RECORDED_META)
+
+
+async def recently_resubmitted(store: ArtifactStore, kind: RunKind, since: datetime) -> set[str]:
+    """Runs of a kind that intents completed since then have submitted again. Raises RecordError."""
+    return await _of_completed(store, kind, since, RESUBMITTED_META)
+
+
+async def _of_completed(store: ArtifactStore, kind: RunKind, since: datetime, name: str) -> set[str]:
     found: set[str] = set()
     completed = ArtifactFilter(key=_keys(kind), type=ArtifactFilterType(any_=["markdown"]))
     async for artifact in store.read(completed, sort=ArtifactSort.CREATED_DESC):
         if artifact.created is None or artifact.created < since:
             break
         with contextlib.suppress(ValueError):
-            found.update(json.loads((artifact.metadata_ or {}).get(RECORDED_META, "[]")))
+            found.update(json.loads((artifact.metadata_ or {}).get(name, "[]")))
     return found
 
 
@@ -71,14 +91,16 @@ async def write_pending(store: ArtifactStore, intent: CancelIntent) -> UUID:
     return artifact.id
 
 
-async def write_completed(store: ArtifactStore, intent: CancelIntent, recorded: Sequence[str]) -> None:
+async def write_completed(
+    store: ArtifactStore, intent: CancelIntent, recorded: Sequence[str], resubmitted: Mapping[str, str]
+) -> None:
     """Write that nothing of an intent is open any more. Raises RecordError."""
     await store.write(
         key=_key(intent.scope),
         type="markdown",
         description="Completed: the final object of each of these runs is recorded, or none was cancelled.",
-        data=_completed_page(intent),
-        metadata_={RECORDED_META: json.dumps(recorded)},
+        data=_completed_page(intent, resubmitted),
+        metadata_={RECORDED_META: json.dumps(recorded), RESUBMITTED_META: json.dumps(dict(resubmitted))},
         flow_run_id=intent.flow_run_id,
         task_run_id=intent.task_run_id,
     )
@@ -97,9 +119,11 @@ def age(artifact: Artifact) -> tuple[str, str]:
     return str(artifact.created), str(artifact.id)
 
 
-def _completed_page(intent: CancelIntent) -> str:
+def _completed_page(intent: CancelIntent, resubmitted: Mapping[str, str]) -> str:
     sweep = link("a sweep", url_for("flow-run", obj_id=intent.flow_run_id)) if intent.flow_run_id else "a task"
     rule = f" ({escape(intent.rule)})" if intent.rule else ""
     logged = f"Logged at {intent.opened_at:%Y-%m-%d %H:%M:%S} UTC by {sweep}{rule}. None of them is open any more."
-    runs = "\n".join(f"- {escape(run_id)}" for run_id in intent.run_ids)
-    return f"## Completed: {len(intent.run_ids)} {intent.scope.kind} runs\n\n{logged}\n\n{runs}\n"
+    named = dict.fromkeys([*intent.run_ids, *resubmitted])
+    again = {run_id: f", submitted again as {escape(new)}" for run_id, new in resubmitted.items()}
+    runs = "\n".join(f"- {escape(run_id)}{again.get(run_id, '')}" for run_id in named)
+    return f"## Completed: {len(named)} {intent.scope.kind} runs\n\n{logged}\n\n{runs}\n"

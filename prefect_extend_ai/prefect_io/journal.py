@@ -22,12 +22,19 @@ from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import RecordError
 from prefect_extend_ai.prefect_io.artifacts import ArtifactStore
 from prefect_extend_ai.prefect_io.flow_runs import FlowRuns
-from prefect_extend_ai.prefect_io.intents import age, read_pending, recently_recorded, write_completed, write_pending
+from prefect_extend_ai.prefect_io.intents import (
+    age,
+    read_pending,
+    recently_recorded,
+    recently_resubmitted,
+    write_completed,
+    write_pending,
+)
 from prefect_extend_ai.prefect_io.liveness import sweep_host, sweep_is_alive, sweep_lock
 from prefect_extend_ai.prefect_io.records import find_records, write_record
 from prefect_extend_ai.prefect_io.resends import ask_again_soon, note_response, note_send
 from prefect_extend_ai.runs import Run, RunKind
-from prefect_extend_ai.sweep.journal import CancelIntent, Recorded, Scope
+from prefect_extend_ai.sweep.journal import CancelIntent, PlansLeft, Recorded, ResubmitPlan, Scope
 from prefect_extend_ai.sweep.report import Cancellation, PendingCancel
 
 __all__ = ["PrefectJournal", "prefect_journal"]
@@ -108,13 +115,14 @@ class PrefectJournal:
         """Whether an attempt of this very flow run or task run logged the intent."""
         return self._owner is not None and self._owner == (intent.flow_run_id or intent.task_run_id)
 
-    async def log(self, run_ids: Sequence[str]) -> CancelIntent:
+    async def log(self, run_ids: Sequence[str], resubmit: Mapping[str, ResubmitPlan] | None = None) -> CancelIntent:
         """Write ahead. Raises RecordError when Prefect does not take the intent."""
         now = datetime.now(UTC)
         intent = CancelIntent(
             id=uuid4(),
             scope=self.scope,
             run_ids=list(run_ids),
+            resubmit=dict(resubmit or {}),
             opened_at=now,
             until=now + self._lasts,
             host=sweep_host(),
@@ -139,6 +147,29 @@ class PrefectJournal:
             if other.id != intent.id and overlap and (ours is None or age(artifact) < ours):
                 theirs |= overlap if await self._is_at_work(other) else set()
         return theirs
+
+    async def claim(self, intent: CancelIntent) -> set[str]:
+        """Write down that creates are about to be sent; which must not be, because another intent has claimed them."""
+        before = self._artifacts.get(intent.id)
+        own = await write_pending(self.store, intent)
+        self._artifacts[intent.id] = own
+        if before is not None:
+            self.store.delete(before)
+        mine = {run_id for run_id, plan in intent.resubmit.items() if plan.state == "sending"}
+        found = await self._all_pending()
+        ours = next((age(artifact) for artifact, _ in found if artifact.id == own), None)
+        theirs: set[str] = set()
+        for artifact, other in found:
+            if other.id == intent.id:
+                continue
+            theirs.update(other.resubmitted)
+            is_older = ours is None or age(artifact) < ours
+            theirs |= {
+                id_ for id_, plan in other.resubmit.items() if plan.was_sent and (is_older or plan.state == "unknown")
+            }
+        planned = [plan.planned_at or intent.opened_at for run_id, plan in intent.resubmit.items() if run_id in mine]
+        since = min(planned, default=intent.opened_at) - RECENT
+        return mine & (theirs | await recently_resubmitted(self.store, self.scope.kind, since))
 
     async def record(self, intent: CancelIntent, finals: Sequence[tuple[Run, Cancellation]]) -> UUID:
         """Keep these final objects in one artifact, or a large one in several. Raises RecordError when that fails."""
@@ -172,14 +203,15 @@ class PrefectJournal:
         *,
         recorded: Collection[str] = (),
         looked_at: datetime | None = None,
+        plans: PlansLeft | None = None,
     ) -> CancelIntent:
         """Complete the intent, or narrow it. The new version is written before the old one goes."""
-        narrowed = intent.narrowed(still_open, recorded, looked_at)
+        narrowed = intent.narrowed(still_open, recorded, looked_at, plans)
         before = self._artifacts.get(intent.id)
-        if still_open:
+        if narrowed.is_open:
             self._artifacts[intent.id] = await write_pending(self.store, narrowed)
         else:
-            await write_completed(self.store, intent, narrowed.recorded)
+            await write_completed(self.store, intent, narrowed.recorded, narrowed.resubmitted)
             self._artifacts.pop(intent.id, None)
         _at_work.discard(intent.id)
         if before is not None:

@@ -34,8 +34,10 @@ logger = logging.getLogger(__name__)
 INTENT_META = "extend_note"
 RUN_META = "extend_run_"
 OUTCOME_META = "extend_outcome_"
+RESUBMISSION_META = "extend_resubmission_"
 PART_META = "extend_part_of"
-"""Metadata: the intent that a record belongs to, its runs, how they ended, and the run that it is a part of."""
+"""Metadata: the intent that a record belongs to, its runs, how they ended, what was decided about submitting them
+again, and the run that it is a part of."""
 
 RECORDS_PAGE = 25
 """Records in one read: Prefect sends them whole, and each may hold a megabyte."""
@@ -54,7 +56,9 @@ async def write_record(store: ArtifactStore, intent: CancelIntent, finals: Seque
         for name, value in (
             (f"{RUN_META}{place}", run.id),
             (f"{OUTCOME_META}{place}", cancellation.outcome.value),
+            (f"{RESUBMISSION_META}{place}", cancellation.resubmission),
         )
+        if value is not None
     }
     try:
         return await _write_page(store, intent, title, page, held)
@@ -102,8 +106,12 @@ async def find_records(
             of_intent = found.setdefault(UUID(metadata[INTENT_META]), {})
             for name, run_id in metadata.items():
                 if name.startswith(RUN_META):
-                    outcome = metadata.get(OUTCOME_META + name.removeprefix(RUN_META))
-                    of_intent[run_id] = Recorded(artifact_id=artifact.id, outcome=outcome)
+                    place = name.removeprefix(RUN_META)
+                    of_intent[run_id] = Recorded(
+                        artifact_id=artifact.id,
+                        outcome=metadata.get(f"{OUTCOME_META}{place}"),
+                        resubmission=metadata.get(f"{RESUBMISSION_META}{place}"),
+                    )
     return found
 
 

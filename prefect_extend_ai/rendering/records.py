@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from prefect_extend_ai.rendering.inert import address, escape, fence, link, unmarked
 from prefect_extend_ai.rendering.json_text import pretty_json
+from prefect_extend_ai.rendering.resubmissions import resubmission_facts
 from prefect_extend_ai.rendering.words import age, instant, plain, table
 from prefect_extend_ai.runs import Run
 from prefect_extend_ai.sweep.report import Cancellation, Outcome
@@ -94,6 +95,7 @@ def _facts(run: Run, cancellation: Cancellation) -> list[tuple[str, str]]:
         ("Read", instant(run.read_at)),
         ("File" if len(names) < 2 else "Files", ", ".join(escape(name) for name in names[:3]) + more),
         ("Dashboard", _dashboard(run.dashboard_url)),
+        *resubmission_facts(cancellation),
     ]
 
 

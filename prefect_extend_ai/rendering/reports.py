@@ -11,6 +11,7 @@ from prefect_extend_ai.rendering.inert import address, escape, link, unmarked
 from prefect_extend_ai.rendering.limits import learned_section, limit_warnings, limit_words
 from prefect_extend_ai.rendering.pending import FOR_SUPPORT, pending_section, pending_steps, support_message
 from prefect_extend_ai.rendering.picture import draw_picture
+from prefect_extend_ai.rendering.resubmissions import resubmission_section, resubmission_steps, resubmitted_words
 from prefect_extend_ai.rendering.strip import strip_section
 from prefect_extend_ai.rendering.words import age, instant, plain, table
 from prefect_extend_ai.sweep.history import PastSweep
@@ -68,6 +69,7 @@ def report_page(
         strip_section(history),
         draw_picture(report),
         learned_section(report),
+        resubmission_section(report),
         _runs(report, record_url, rows),
         _rules(policy_lines),
     ]
@@ -78,6 +80,7 @@ def report_table(report: SweepReport, record_url: RecordUrl) -> list[dict[str, s
     """A row for each run, those that need attention first. Scalars only, the same keys in each row, limited in size."""
     rows: list[dict[str, str | int | float]] = []
     size = 0
+    again = any(resubmitted_words(each) for each in report.cancellations)
     for each in _urgent_first(report.cancellations)[:TABLE_ROWS]:
         row: dict[str, str | int | float] = {
             "run": unmarked(each.run_id),
@@ -87,6 +90,7 @@ def report_table(report: SweepReport, record_url: RecordUrl) -> list[dict[str, s
             "limit_source": "" if each.limit is None else each.limit.source.value,
             "status": unmarked(each.status or "", 40),
             "reason": unmarked(each.reason),
+            **({"submitted_again": unmarked(resubmitted_words(each, dry_run=report.dry_run))} if again else {}),
             "dashboard": address(each.dashboard_url) or "",
             "record": record_url(each.record) if each.record else "",
         }
@@ -103,6 +107,9 @@ def _mark(report: SweepReport) -> str:
     if news := len(report.news):
         which = "1 run" if news == 1 else f"{news:,} runs"
         return f"⚠️ **Action required:** {which} may still be in progress."
+    if unknown := len(report.unknown):
+        which = "1 document" if unknown == 1 else f"{unknown:,} documents"
+        return f"⚠️ **Action required:** {which} may have been submitted again, or not."
     if report.needs_attention:
         return "⚠️ **Action required:** see what to do next."
     if report.limit_minutes is None and (missing := report.counts[Outcome.NOT_FOUND]):
@@ -206,7 +213,7 @@ def _next_steps(report: SweepReport) -> str:
     if report.unrecorded:
         runs = "1 run" if report.unrecorded == 1 else f"{report.unrecorded:,} runs"
         steps.append(f"- **not recorded**: {runs} that ended. The log says why; the next sweep tries again.")
-    steps += pending_steps(report)
+    steps += [*pending_steps(report), *resubmission_steps(report)]
     for outcome, words in _ADVICE.items():
         of_these = [each for each in report.cancellations if each.outcome is outcome]
         if of_these:

@@ -29,6 +29,7 @@ from prefect_extend_ai.sweep.decision import (
 )
 from prefect_extend_ai.sweep.reasons import reason
 from prefect_extend_ai.sweep.report import Cancellation, Outcome
+from prefect_extend_ai.sweep.resubmission import Request
 from prefect_extend_ai.sweep.scan import Target
 from prefect_extend_ai.sweep.stop import GivenUp, Stop, run_until
 from prefect_extend_ai.sweep.witness import ACCOUNT_ERRORS, AccountWitness, ListingWitness
@@ -54,12 +55,16 @@ class Result:
         final: the final run object, complete; None where the run has not ended, or was not found.
         open: whether a cancel of ours may still take effect, so that a later sweep has to read the run again.
         attempts: how many cancels were sent, throttled ones included.
+        may_be_ours: whether a cancel was accepted, or its answer lost.
+        request: the request that submits its document again, where it is to be.
     """
 
     cancellation: Cancellation
     final: Run | None = None
     open: bool = False
     attempts: int = 0
+    may_be_ours: bool = False
+    request: Request | None = None
 
     def recorded_in(self, record: UUID | None) -> Cancellation:
         """The outcome, with the artifact that holds the final object."""
@@ -254,7 +259,13 @@ class Attempt:
         # Whatever its response, a cancel may have taken effect; and a run that was not found may exist all the same.
         has_moved_on = outcome is Outcome.SPARED and self.latest is not None and went_on(self.latest)
         is_open = self.history.attempts > 0 and final is None and not has_moved_on
-        return Result(cancellation, final, open=is_open, attempts=len(self.history.responses))
+        return Result(
+            cancellation,
+            final,
+            open=is_open,
+            attempts=len(self.history.responses),
+            may_be_ours=self.history.may_have_taken_effect,
+        )
 
     def _age(self) -> float:
         """Seconds since the reads that the cancel rests on were requested, by any clock."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import RecordError
+from prefect_extend_ai.sweep.again import Again, plans_left
 from prefect_extend_ai.sweep.attempt import Result
 from prefect_extend_ai.sweep.cancelling import cancel_one
 from prefect_extend_ai.sweep.division import Division, divide
@@ -22,7 +23,8 @@ from prefect_extend_ai.sweep.open_runs import OpenRuns
 from prefect_extend_ai.sweep.pending import after_attempt, worth_reporting
 from prefect_extend_ai.sweep.recorder import Recorder, Shelf
 from prefect_extend_ai.sweep.recovery import Recovery
-from prefect_extend_ai.sweep.report import Cancellation, OpenElsewhere, Outcome, PendingCancel
+from prefect_extend_ai.sweep.report import Cancellation, OpenElsewhere, Outcome, PendingCancel, PendingResubmission
+from prefect_extend_ai.sweep.resubmitting import Resubmitter
 from prefect_extend_ai.sweep.scan import Target
 from prefect_extend_ai.sweep.selectors import Selection, Selector
 from prefect_extend_ai.sweep.stop import Stop
@@ -65,6 +67,7 @@ class Sweep:
     _listing: ListingWitness | None = field(init=False)
     _recorder: Recorder = field(init=False)
     _recovery: Recovery = field(init=False)
+    _resubmitter: Resubmitter = field(init=False)
     _asked: dict[str, PendingCancel | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -80,7 +83,8 @@ class Sweep:
             self._account,
             raises_alarms=self.raises_alarms,
         )
-        self._recovery = Recovery(runs, self._recorder)
+        self._resubmitter = Resubmitter(self.client, self.journal, self.stop)
+        self._recovery = Recovery(runs, self._recorder, self._resubmitter)
 
     async def select(self) -> Selection:
         """Select the runs. Raises ExtendError where they cannot be found."""
@@ -110,6 +114,18 @@ class Sweep:
         if self.raises_alarms:
             await self._recovery.remember_alarms()
         await self._recorder.finish()
+
+    async def resubmit_earlier(self) -> None:
+        """Submit what earlier sweeps were to submit again, and look for what they may have.
+
+        Not for a dry run, nor where a guard refused the sweep. Raises RecordError when Prefect cannot be written to.
+        """
+        await self._recovery.resubmit()
+
+    @property
+    def resubmissions(self) -> list[PendingResubmission]:
+        """Documents of earlier sweeps' runs that were to be submitted again, and what is known of each."""
+        return self._recovery.resubmissions
 
     @property
     def pending(self) -> list[PendingCancel]:
@@ -159,8 +175,10 @@ class Sweep:
     async def _cancel_fresh(self, targets: Sequence[Target], on_done: Callable[[], None]) -> list[Cancellation]:
         if (reason := self.stop.reason) is not None:
             return [target.cancellation(Outcome.DEFERRED, reason) for target in targets]
+        earlier = {} if self.selector.is_named else self._recovery.plans_of({target.run_id for target in targets})
+        plans = self._resubmitter.plans(targets, earlier)
         try:
-            intent = await self.journal.log([target.run_id for target in targets])
+            intent = await self.journal.log([target.run_id for target in targets], plans)
             contested = await self.journal.contested(intent)
             adopted = await self._recovery.adopt(intent)
         except RecordError as error:
@@ -170,7 +188,7 @@ class Sweep:
         shelf = Shelf(self._recorder, intent, self.runs_a_record)
 
         async def one(target: Target) -> Result:
-            result = await self._one(target, shelf, contested)
+            result = await self._one(target, shelf, contested, intent)
             on_done()
             return result
 
@@ -188,13 +206,14 @@ class Sweep:
         }
         for run_id in adopted:
             self._recovery.pending.pop(run_id, None)
-        await self._recorder.complete(
-            intent,
-            {run_id: each and each.model_copy(update={"is_news": False}) for run_id, each in still_open.items()},
-            shelf.records,
-        )
-        records = shelf.records
-        return [each.recorded_in(records.get(each.cancellation.run_id, each.cancellation.record)) for each in results]
+        known = {run_id: each and each.model_copy(update={"is_news": False}) for run_id, each in still_open.items()}
+        again = await self._resubmitter.submit_batch(intent, results, known, shelf.records, adopted)
+        await self._recorder.complete(intent, known, shelf.records, plans_left(intent, known, again))
+        return [
+            Again.tell(again.get(run_id), each.recorded_in(shelf.records.get(run_id, each.cancellation.record)))
+            for each in results
+            if (run_id := each.cancellation.run_id)
+        ]
 
     @contextlib.asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
@@ -203,7 +222,7 @@ class Sweep:
             await self._recorder.room()
             yield
 
-    async def _one(self, target: Target, shelf: Shelf, contested: set[str]) -> Result:
+    async def _one(self, target: Target, shelf: Shelf, contested: set[str], intent: CancelIntent) -> Result:
         if target.run_id in contested:
             return Result(target.cancellation(Outcome.DEFERRED, HANDLED))
         try:
@@ -225,6 +244,7 @@ class Sweep:
             return Result(target.cancellation(Outcome.ERROR, reason), open=True, attempts=1)
         if result.final is None or not result.attempts:
             return result
+        result = await self._resubmitter.decide(result, intent.resubmit.get(target.run_id))
         await shelf.put(result)
         return replace(result, final=None)  # recorded: free its memory
 

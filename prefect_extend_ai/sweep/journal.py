@@ -12,8 +12,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Literal, Protocol
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from prefect_extend_ai.runs import Run, RunKind
 from prefect_extend_ai.sweep.report import Cancellation, PendingCancel
 
-__all__ = ["CancelIntent", "Journal", "Recorded", "Scope"]
+__all__ = ["CancelIntent", "Journal", "PlansLeft", "Recorded", "ResubmitPlan", "Scope"]
 
 LONGEST_UNKNOWN = timedelta(minutes=45)
 """How long a sweep may last whose intent does not say until when."""
@@ -48,12 +49,65 @@ class Scope(BaseModel):
         return f"{self.kind}-{readable}-{hashlib.sha256(self.workspace_id.encode()).hexdigest()[:6]}"
 
 
+class ResubmitPlan(BaseModel):
+    """What is to be done about the document of a run that is about to be cancelled: ids, numbers and times.
+
+    Attributes:
+        first_run: the document's first run.
+        replaces: the run before this one; None for the first.
+        attempt: the number that the new run would have; the first that is submitted again has 1.
+        gives_up: whether the run is the last attempt: then nothing more is submitted.
+        why_not: why the document cannot be submitted again, where that is known before the cancel.
+        updated_at: the run's last change, as it was listed.
+        planned_at: when the plan was logged first, by the clock of the machine that logged it.
+        state: `sending` once a create may have been sent, `unknown` once it was looked for and not found.
+        sent_at: when that create may have been sent, at the earliest.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    first_run: str
+    replaces: str | None = None
+    attempt: int
+    gives_up: bool = False
+    why_not: str | None = None
+    updated_at: datetime | None = None
+    planned_at: datetime | None = None
+    state: Literal["planned", "sending", "unknown"] = "planned"
+    sent_at: datetime | None = None
+
+    @property
+    def was_sent(self) -> bool:
+        """Whether a create may have been sent: then no other ever is."""
+        return self.state != "planned"
+
+    def now(self, state: Literal["planned", "sending", "unknown"], at: datetime | None = None) -> ResubmitPlan:
+        """The same plan in another state."""
+        return self.model_copy(update={"state": state, "sent_at": self.sent_at if at is None else at})
+
+
+@dataclass(frozen=True, slots=True)
+class PlansLeft:
+    """What is left of an intent's plans.
+
+    Attributes:
+        left: the plans that are still to be finished, by run.
+        new_runs: runs that were submitted again, and as which.
+    """
+
+    left: Mapping[str, ResubmitPlan] = field(default_factory=dict)
+    new_runs: Mapping[str, str] = field(default_factory=dict)
+
+
 class CancelIntent(BaseModel):
     """Runs that are about to be cancelled, or were and have not ended: ids and facts, nothing of what the runs hold.
 
     Attributes:
         run_ids: the runs that are still open.
         recorded: the others, of those whose final object is recorded.
+        resubmit: the plan for each of its runs whose document may have to be submitted again. It outlives the run's
+            cancel and record, until the new run is created, or given up.
+        resubmitted: the run that replaces each of those that were submitted again.
         known: how the sweep that ended left each of them; a run that is missing here was open when a process died.
         opened_at: when it was logged, by the clock of the machine that logged it.
         looked_at: when a later sweep last read its runs without changing the intent otherwise.
@@ -69,6 +123,8 @@ class CancelIntent(BaseModel):
     run_ids: list[str]
     recorded: list[str] = Field(default=[])
     known: dict[str, PendingCancel] = Field(default={})
+    resubmit: dict[str, ResubmitPlan] = Field(default={})
+    resubmitted: dict[str, str] = Field(default={})
     opened_at: datetime
     looked_at: datetime | None = None
     until: datetime | None = None
@@ -81,14 +137,32 @@ class CancelIntent(BaseModel):
         """When the sweep that logged it is over for certain."""
         return self.until or self.opened_at + LONGEST_UNKNOWN
 
+    @property
+    def is_open(self) -> bool:
+        """Whether anything of it is left to be done."""
+        return bool(self.run_ids or self.resubmit)
+
     def narrowed(
         self,
         still_open: Mapping[str, PendingCancel | None],
         recorded: Collection[str] = (),
         looked_at: datetime | None = None,
+        plans: PlansLeft | None = None,
     ) -> CancelIntent:
-        """The same intent for these runs only, with what is known of each; its sweep no longer works on them."""
+        """The same intent for these runs only, with what is known of each; its sweep no longer works on them.
+
+        Args:
+            still_open: the runs.
+            recorded: runs whose final object was recorded.
+            looked_at: when these runs were read.
+            plans: what is left of the plans; by default all but those of runs that leave the intent.
+        """
+        if plans is None:
+            gone = {*self.run_ids} - {*still_open}
+            plans = PlansLeft({run_id: plan for run_id, plan in self.resubmit.items() if run_id not in gone})
         changed = {
+            "resubmit": dict(plans.left),
+            "resubmitted": self.resubmitted | dict(plans.new_runs),
             "run_ids": list(still_open),
             "known": {run_id: pending for run_id, pending in still_open.items() if pending is not None},
             "recorded": list(dict.fromkeys([*self.recorded, *recorded])),
@@ -99,12 +173,16 @@ class CancelIntent(BaseModel):
 
 
 class Recorded(BaseModel):
-    """Where a final object is recorded, and how the run had ended; None in records of older versions."""
+    """Where a final object is recorded, and how the run had ended; None in records of older versions.
+
+    `resubmission` is what the record says of submitting the document again, where that was decided already.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     artifact_id: UUID
     outcome: str | None = None
+    resubmission: str | None = None
 
 
 class Journal(Protocol):
@@ -125,7 +203,7 @@ class Journal(Protocol):
     async def recorded_earlier(self) -> dict[str, Recorded]:
         """Which runs an earlier attempt of this very flow run or task run has recorded."""
 
-    async def log(self, run_ids: Sequence[str]) -> CancelIntent:
+    async def log(self, run_ids: Sequence[str], resubmit: Mapping[str, ResubmitPlan] | None = None) -> CancelIntent:
         """Write ahead; when this returns, the intent survives the death of this process."""
 
     async def contested(self, intent: CancelIntent) -> set[str]:
@@ -144,14 +222,22 @@ class Journal(Protocol):
         *,
         recorded: Collection[str] = (),
         looked_at: datetime | None = None,
+        plans: PlansLeft | None = None,
     ) -> CancelIntent:
-        """Complete the intent, or leave it open for these runs only, with what is known of each.
+        """Complete the intent, or leave it open for these runs and plans only. `CancelIntent.narrowed` is what is left.
 
         Args:
             intent: the intent.
             still_open: the runs that stay open.
             recorded: runs whose final object is recorded.
             looked_at: when these runs were read.
+            plans: what is left of the plans; by default all but those of runs that leave the intent.
+        """
+
+    async def claim(self, intent: CancelIntent) -> set[str]:
+        """Write down that the creates of its plans in state `sending` are about to be sent; which must not be.
+
+        Those that another intent has claimed: it was earlier, or has sent one already.
         """
 
     async def recorded_elsewhere(self, intent: CancelIntent) -> set[str]:

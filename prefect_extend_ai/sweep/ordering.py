@@ -45,6 +45,11 @@ class Order:
         return self._asked.in_order and self._asked.different >= ORDER_SHOWN_BY
 
     @property
+    def is_any_shown(self) -> bool:
+        """Whether enough runs came, all of them in the order of the one time or of the other."""
+        return any(row.in_order and row.different >= ORDER_SHOWN_BY for row in (self._asked, self._other))
+
+    @property
     def last(self) -> datetime | None:
         """The latest seen of the times asked for."""
         return self._asked.last

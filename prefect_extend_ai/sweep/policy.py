@@ -103,6 +103,14 @@ class StalePolicy(BaseModel):
         title="Confirm within (seconds)",
         description="How long to wait for an accepted cancel to take before the run is called unconfirmed.",
     )
+    resubmit: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        title="Submit again (times)",
+        description="How often one document is submitted again after its run was cancelled. For classify, extract and "
+        "split runs that were created over the API.",
+    )
     max_sweep_minutes: Minutes = Field(
         default=30,
         title="Longest sweep (minutes)",

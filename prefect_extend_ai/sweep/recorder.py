@@ -12,7 +12,7 @@ from prefect_extend_ai.errors import RecordError, RecordRefusedError
 from prefect_extend_ai.runs import loop_time
 from prefect_extend_ai.sweep.attempt import Result
 from prefect_extend_ai.sweep.cancelling import FIRST_PAUSE, LONGEST_PAUSE
-from prefect_extend_ai.sweep.journal import CancelIntent, Journal
+from prefect_extend_ai.sweep.journal import CancelIntent, Journal, PlansLeft
 from prefect_extend_ai.sweep.report import PendingCancel
 from prefect_extend_ai.sweep.stop import Stop
 
@@ -39,6 +39,9 @@ WAITING_BYTES = 32_000_000
 """Characters of final objects that may wait for their record before further runs are read."""
 
 
+_Late = tuple[CancelIntent, Mapping[str, PendingCancel | None], Collection[str], PlansLeft | None]
+
+
 class Recorder:
     """Writes records and completes intents for one sweep; what cannot be written stays open for the next sweep.
 
@@ -62,7 +65,7 @@ class Recorder:
         self._waiting = 0
         self._room = asyncio.Event()
         self._room.set()
-        self._late: dict[UUID, tuple[CancelIntent, Mapping[str, PendingCancel | None], Collection[str]]] = {}
+        self._late: dict[UUID, _Late] = {}
 
     async def room(self) -> None:
         """Return once few enough final objects wait for their record to read another."""
@@ -80,15 +83,19 @@ class Recorder:
             self._wait_for(-sum(map(_size, finals)))
 
     async def complete(
-        self, intent: CancelIntent, still_open: Mapping[str, PendingCancel | None], recorded: Collection[str] = ()
+        self,
+        intent: CancelIntent,
+        still_open: Mapping[str, PendingCancel | None],
+        recorded: Collection[str] = (),
+        plans: PlansLeft | None = None,
     ) -> None:
         """Complete an intent, or leave it open for these runs. What fails is history again by `finish`."""
         try:
             async with asyncio.timeout(self._seconds()):
-                await self.journal.complete(intent, still_open, recorded=recorded)
+                await self.journal.complete(intent, still_open, recorded=recorded, plans=plans)
             self._late.pop(intent.id, None)
         except (RecordError, TimeoutError) as error:
-            self._late[intent.id] = (intent, still_open, recorded)
+            self._late[intent.id] = (intent, still_open, recorded, plans)
             why = str(error) or "Prefect did not answer in time"
             logger.warning("The intent of a batch could not be completed, and will be at the end: %s", why)
 

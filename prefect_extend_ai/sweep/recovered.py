@@ -2,18 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from uuid import UUID
+
 from prefect_extend_ai.runs import Run
 from prefect_extend_ai.sweep.decision import ended
-from prefect_extend_ai.sweep.journal import CancelIntent, Recorded
+from prefect_extend_ai.sweep.journal import CancelIntent, Recorded, ResubmitPlan
 from prefect_extend_ai.sweep.pending import interrupted
 from prefect_extend_ai.sweep.report import Cancellation, Outcome, PendingCancel
 
-__all__ = ["known_of", "recorded_before", "result_of", "unrecorded"]
+__all__ = ["known_of", "plans_to_keep", "recorded_before", "result_of", "unrecorded"]
 
 
 def known_of(intent: CancelIntent, run_id: str) -> PendingCancel:
     """What is known of one of an intent's runs."""
     return intent.known.get(run_id) or interrupted(run_id, intent.opened_at)
+
+
+def plans_to_keep(intents: Sequence[CancelIntent], recorded: Collection[str]) -> dict[UUID, dict[str, ResubmitPlan]]:
+    """Which intent keeps the plan for a run that several name: the one that is furthest, then the newest.
+
+    A plan for a run that is still to be read counts only in the newest intent that names the run: it adopted the run.
+
+    Args:
+        intents: the open intents, oldest first.
+        recorded: runs that several name, and that one of them has recorded.
+    """
+    owner: dict[str, tuple[int, CancelIntent]] = {}
+    for intent in intents:
+        for run_id in [*intent.run_ids, *intent.resubmit]:
+            plan = intent.resubmit.get(run_id)
+            is_read = run_id in recorded or run_id not in intent.run_ids
+            rank = -1 if plan is None else _RANK[plan.state] if plan.was_sent else int(is_read)
+            found = owner.get(run_id)
+            # Without a plan, the newest intent of a run that is still to be read takes it away from the others.
+            if found is None or rank >= found[0] or (rank == -1 and found[0] == 0):
+                owner[run_id] = (0 if rank == -1 and run_id not in recorded else rank, intent)
+    kept: dict[UUID, dict[str, ResubmitPlan]] = {intent.id: {} for intent in intents}
+    for run_id, (_, intent) in owner.items():
+        if run_id in intent.resubmit:
+            kept[intent.id][run_id] = intent.resubmit[run_id]
+    return kept
+
+
+_RANK = {"sending": 2, "unknown": 3}
 
 
 def unrecorded(intent: CancelIntent, cancellation: Cancellation) -> PendingCancel:

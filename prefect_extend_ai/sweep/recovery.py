@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 from prefect_extend_ai.runs import loop_time
 from prefect_extend_ai.sweep.attempt import Result
-from prefect_extend_ai.sweep.journal import CancelIntent, Journal
+from prefect_extend_ai.sweep.chains import PendingResubmission
+from prefect_extend_ai.sweep.journal import CancelIntent, Journal, PlansLeft, Recorded, ResubmitPlan
 from prefect_extend_ai.sweep.open_runs import OpenRuns
 from prefect_extend_ai.sweep.pending import at_sweep
 from prefect_extend_ai.sweep.recorder import Recorder, Shelf
-from prefect_extend_ai.sweep.recovered import known_of, recorded_before, unrecorded
+from prefect_extend_ai.sweep.recovered import known_of, plans_to_keep, recorded_before, unrecorded
 from prefect_extend_ai.sweep.report import Cancellation, OpenElsewhere, PendingCancel
+from prefect_extend_ai.sweep.resubmitting import Resubmitter
+from prefect_extend_ai.sweep.unfinished import Unfinished, of_ended
 
 __all__ = ["FIRST_RUNS", "Recovery"]
 
@@ -43,6 +46,7 @@ class Recovery:
     Attributes:
         runs: reads what is open.
         recorder: writes records and intents.
+        resubmitter: submits documents again.
         pending: what is known of every run that is still open, as this sweep found it.
         ended: open runs that had ended, and are recorded: how, and where.
         elsewhere: intents that this account cannot read.
@@ -50,12 +54,18 @@ class Recovery:
 
     runs: OpenRuns
     recorder: Recorder
+    resubmitter: Resubmitter
     pending: dict[str, PendingCancel] = field(default_factory=dict)
     ended: dict[str, Cancellation] = field(default_factory=dict)
     elsewhere: list[CancelIntent] = field(default_factory=list)
     _left: dict[UUID, CancelIntent] = field(default_factory=dict)
     _later: list[CancelIntent] = field(default_factory=list)
     _adopting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _where: dict[str, Recorded] = field(default_factory=dict)
+    _unfinished: Unfinished = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._unfinished = Unfinished(self.runs, self.resubmitter)
 
     @property
     def journal(self) -> Journal:
@@ -76,17 +86,22 @@ class Recovery:
         found_open = await self._open_intents(own_runs)
         # The newest intent keeps a run that several name and none has recorded, so that it is recorded once.
         claimed = await self._recorded_of_several(found_open)
+        plans = plans_to_keep(found_open, claimed)
         for found in reversed(found_open):
             once = [run_id for run_id in found.run_ids if run_id not in claimed]
-            intent = found if len(once) == len(found.run_ids) else await self._keep(found, once)
-            if once and (not first or sum(len(each.run_ids) for each in first) + len(once) <= FIRST_RUNS):
+            kept = self._unfinished.plans_of(found, plans[found.id], self._where)
+            is_same = len(once) == len(found.run_ids) and kept == found.resubmit
+            intent = found if is_same else await self._keep(found, once, PlansLeft(kept))
+            size = sum(len(each.run_ids) for each in first) + len(once)
+            if intent.is_open and (not first or not once or size <= FIRST_RUNS):
                 first.append(intent)
-            elif once:
+            elif intent.is_open:
                 self._later.append(intent)
             claimed.update(once)
         for intent in self._later:
             self.runs.unread.update(intent.run_ids)
             self.pending |= {run_id: known_of(intent, run_id) for run_id in intent.run_ids}
+            self._unfinished.note_known(of_ended(intent))
         return [each for intent in first for each in await self._recover(intent)]
 
     async def _recorded_of_several(self, intents: Sequence[CancelIntent]) -> set[str]:
@@ -97,9 +112,13 @@ class Recovery:
         for intent in intents:
             if several.intersection(intent.run_ids):
                 found = await self.journal.recorded(intent)
-                self.ended |= {run_id: recorded_before(run_id, found[run_id]) for run_id in several & found.keys()}
+                self._remember({run_id: found[run_id] for run_id in several & found.keys()})
                 done |= several & found.keys()
         return done
+
+    def _remember(self, recorded: Mapping[str, Recorded]) -> None:
+        self._where |= recorded
+        self.ended |= {run_id: recorded_before(run_id, where) for run_id, where in recorded.items()}
 
     async def _open_intents(self, own_runs: set[str] | None) -> list[CancelIntent]:
         if own_runs is None:
@@ -154,11 +173,13 @@ class Recovery:
         return OpenElsewhere(intents=len(self.elsewhere), runs=len(runs), since=since)
 
     async def _recover(self, intent: CancelIntent, *, tell_when: bool = False) -> list[Cancellation]:
-        found = await self.journal.recorded(intent)
+        found = await self.journal.recorded(intent) if intent.run_ids else {}
         recorded = {run_id: found[run_id] for run_id in intent.run_ids if run_id in found}
-        self.ended |= {run_id: recorded_before(run_id, where) for run_id, where in recorded.items()}
+        self._remember(recorded)
         missing = [run_id for run_id in intent.run_ids if run_id not in recorded]
-        if missing and intent.scope != self.journal.scope and not await self.runs.are_ours(missing):
+        plans = self._unfinished.plans_of(intent, intent.resubmit, self._where)
+        asked = missing or list(plans)
+        if asked and intent.scope != self.journal.scope and not await self.runs.are_ours(asked):
             self.elsewhere.append(intent)
             return []
         recovered: list[Cancellation] = []
@@ -168,19 +189,22 @@ class Recovery:
             ended, kept, missing = await self._read_chunk(intent, missing)
             open_ += kept
             if ended:
-                done, left = await self._record(intent, ended, [*open_, *missing])
+                done, left = await self._record(intent, ended, [*open_, *missing], plans)
                 recovered += done
         self.runs.raise_account_error()
         for run_id in missing:
             self.pending[run_id] = at_sweep(known_of(intent, run_id), self.runs.now(), None, alarm=False)
         self.runs.unread.update(missing)
         open_ += missing
-        if set(open_) != set(left.run_ids):
-            await self._keep(intent, open_)
-        elif open_:
+        stay = {*open_, *recorded, *(intent.resubmit.keys() - {*intent.run_ids})}
+        plans = {run_id: plan for run_id, plan in plans.items() if run_id in stay}
+        if set(open_) != set(left.run_ids) or plans != left.resubmit:
+            left = await self._keep(intent, open_, PlansLeft(plans))
+        elif left.is_open:
             self._left[intent.id] = left
             if tell_when:
-                await self._keep(intent, open_, looked_at=self.runs.now())
+                left = await self._keep(intent, open_, PlansLeft(plans), looked_at=self.runs.now())
+        self._unfinished.note_known(of_ended(left))
         return recovered
 
     async def _read_chunk(
@@ -205,12 +229,15 @@ class Recovery:
         return ended, kept, list(missing[place:])
 
     async def _record(
-        self, intent: CancelIntent, ended: Sequence[Result], others: Iterable[str]
+        self, intent: CancelIntent, ended: Sequence[Result], others: Iterable[str], plans: Mapping[str, ResubmitPlan]
     ) -> tuple[list[Cancellation], CancelIntent]:
         """Record ended runs under an intent of this sweep's own, so that no other at the same time does so too."""
-        own = await self.journal.log([each.cancellation.run_id for each in ended])
+        run_ids = [each.cancellation.run_id for each in ended]
+        own = await self.journal.log(run_ids, {run_id: plans[run_id] for run_id in run_ids if run_id in plans})
         contested = await self.journal.contested(own) | await self.journal.recorded_elsewhere(own)
-        left = await self._keep(intent, others)
+        others_plans = {run_id: plan for run_id, plan in plans.items() if run_id not in own.resubmit}
+        left = await self._keep(intent, others, PlansLeft(others_plans))
+        ended = [await self._unfinished.decide(intent, each, own.resubmit) for each in ended]
         shelf = Shelf(self.recorder, own, 1 if len(intent.run_ids) <= CHUNK else RECORD_TOGETHER)
         for each in ended:
             if each.cancellation.run_id not in contested:
@@ -230,21 +257,50 @@ class Recovery:
         for run_id, pending in left_out.items():
             if known_of(intent, run_id).outcome is not None:
                 self.pending[run_id] = at_sweep(pending, self.runs.now(), pending.status, alarm=self.runs.raises_alarms)
-        await self.recorder.complete(own, left_out, shelf.records)
-        if left_out:
-            self._left[own.id] = own.narrowed(left_out, shelf.records)
+        own_plans = self._unfinished.plans_left(own, ended, shelf.records, left_out)
+        await self.recorder.complete(own, left_out, shelf.records, own_plans)
+        narrowed = own.narrowed(left_out, shelf.records, plans=own_plans)
+        if narrowed.is_open:
+            self._left[own.id] = narrowed
         return done, left
 
+    async def resubmit(self) -> None:
+        """Submit what earlier sweeps were to submit again, and look for what they may have.
+
+        Raises RecordError when Prefect cannot be written to.
+        """
+        for left in list(self._left.values()):
+            if of_ended(left) and self.runs.stop.reason is None:
+                await self._unfinished.finish(left, self.recorder, self._keep)
+
+    @property
+    def resubmissions(self) -> list[PendingResubmission]:
+        """Documents of earlier sweeps' runs that were to be submitted again, and what is known of each."""
+        return sorted(self._unfinished.told.values(), key=lambda each: (each.since, each.run_id))
+
+    def plans_of(self, run_ids: Collection[str]) -> dict[str, ResubmitPlan]:
+        """The plans of earlier sweeps for runs that they left open."""
+        return {
+            run_id: plan
+            for left in self._left.values()
+            for run_id, plan in left.resubmit.items()
+            if run_id in run_ids and run_id in left.run_ids and not plan.was_sent
+        }
+
     async def _keep(
-        self, intent: CancelIntent, run_ids: Iterable[str], looked_at: datetime | None = None
+        self,
+        intent: CancelIntent,
+        run_ids: Iterable[str],
+        plans: PlansLeft | None = None,
+        looked_at: datetime | None = None,
     ) -> CancelIntent:
-        """Narrow an intent to these runs, or complete it where there are none."""
+        """Narrow an intent to these runs and plans, or complete it where there are none."""
         still_open = {run_id: intent.known.get(run_id) for run_id in run_ids}
         # One that was logged under another address or workspace is this scope's from here on.
         ours = intent.model_copy(update={"scope": self.journal.scope})
-        kept = await self.journal.complete(ours, still_open, looked_at=looked_at)
+        kept = await self.journal.complete(ours, still_open, looked_at=looked_at, plans=plans)
         self._left.pop(intent.id, None)
-        if still_open:
+        if kept.is_open:
             self._left[kept.id] = kept
         return kept
 

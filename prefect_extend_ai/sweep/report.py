@@ -2,113 +2,32 @@
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from prefect_extend_ai.client.clocks import Suspect, span
 from prefect_extend_ai.errors import ExtendError
 from prefect_extend_ai.runs import RunKind
+from prefect_extend_ai.sweep.chains import ChainedRun, PendingResubmission, Resubmission, in_words
 from prefect_extend_ai.sweep.learning import LearnedLimit
-from prefect_extend_ai.sweep.limits import Limit
+from prefect_extend_ai.sweep.outcomes import Cancellation, OpenElsewhere, Outcome, PendingCancel
 
-__all__ = ["Cancellation", "OpenElsewhere", "Outcome", "PendingCancel", "SweepFailed", "SweepRefused", "SweepReport"]
-
-
-class Outcome(enum.StrEnum):
-    """How a selected run ended. The set is closed; the counts in a report add up to the runs selected."""
-
-    CANCELLED = "cancelled"
-    """We asked, and the API says the run is cancelled (or FAILED with ABORTED, which is the same)."""
-    ALREADY_CANCELLED = "already_cancelled"
-    """It was cancelled before any cancel of ours, or its own times say that somebody else's came first."""
-    FINISHED_FIRST = "finished_first"
-    """PROCESSED or FAILED before a cancel took."""
-    SPARED = "spared"
-    """No longer stale, held, or gone on to review, before a cancel took."""
-    NOT_FOUND = "not_found"
-    """The API knows no such run in this workspace."""
-    UNCONFIRMED = "unconfirmed"
-    """A cancel was sent and may take, but the run had not ended by its deadline; the reason says what was answered."""
-    REFUSED = "refused"
-    """The API refuses the cancel and the run is still PROCESSING."""
-    ERROR = "error"
-    """It could not be found out; the reason says why."""
-    DEFERRED = "deferred"
-    """Left for the next sweep: over the cap, out of time, stopped, or throttled throughout."""
-    WOULD_CANCEL = "would_cancel"
-    """A dry run would have cancelled it."""
-
-    @property
-    def is_end(self) -> bool:
-        """Whether the run is known to have ended, or to be gone."""
-        return self in (Outcome.CANCELLED, Outcome.ALREADY_CANCELLED, Outcome.FINISHED_FIRST, Outcome.NOT_FOUND)
-
-    @property
-    def needs_attention(self) -> bool:
-        """Whether a run with this outcome makes the flow end Failed."""
-        return self in (Outcome.UNCONFIRMED, Outcome.REFUSED, Outcome.ERROR)
-
-
-class Cancellation(BaseModel):
-    """The outcome of one selected run, and why."""
-
-    model_config = ConfigDict(frozen=True)
-
-    run_id: str = Field(description="The run's id.")
-    outcome: Outcome = Field(description="How it ended.")
-    reason: str = Field(description="Why, in words for a person.")
-    status: str | None = Field(default=None, description="The last status that was read, as the API wrote it.")
-    age_minutes: float | None = Field(
-        default=None, description="Minutes since its last change when it was last looked at, by the API's clock."
-    )
-    limit: Limit | None = Field(
-        default=None, description="The limit that made it stale, and who set it; None where it was named by its id."
-    )
-    dashboard_url: str | None = Field(default=None, description="The run in Extend's dashboard.")
-    request_ids: list[str] = Field(
-        default=[], description="Request ids of its cancels and of failed calls, for Extend's support."
-    )
-    record: UUID | None = Field(default=None, description="The Prefect artifact that holds the final run object.")
-
-
-class PendingCancel(BaseModel):
-    """A run of an earlier sweep that has not ended, or whose final object could not be recorded."""
-
-    model_config = ConfigDict(frozen=True)
-
-    run_id: str = Field(description="The run's id.")
-    since: datetime = Field(description="When it was first asked for.")
-    attempts: int | None = Field(
-        default=None, description="Cancels sent for it in all sweeps; None where a sweep was interrupted in between."
-    )
-    outcome: Outcome | None = Field(
-        default=None, description="How the last sweep that asked for it left it; None where that was interrupted."
-    )
-    status: str | None = Field(default=None, description="The last status that was read, as the API wrote it.")
-    request_ids: list[str] = Field(default=[], description="Request ids of its cancels, for Extend's support.")
-    alarms: int = Field(default=1, ge=0, description="How many times a person was alarmed about it.")
-    is_news: bool = Field(
-        default=False, description="Whether this sweep raises an alarm for it: it has lasted 1, 6 or 24 hours."
-    )
-    set_aside: bool = Field(
-        default=False, description="Whether sweeps ask for it no more: it has lasted 24 hours, and that was reported."
-    )
-
-
-class OpenElsewhere(BaseModel):
-    """Cancel intents of the same kind that this account cannot read: of another workspace, environment or address."""
-
-    model_config = ConfigDict(frozen=True)
-
-    intents: int = Field(description="How many cancel intents are open.")
-    runs: int = Field(description="How many runs they name.")
-    since: datetime = Field(description="When the oldest was logged.")
+__all__ = [
+    "Cancellation",
+    "ChainedRun",
+    "OpenElsewhere",
+    "Outcome",
+    "PendingCancel",
+    "PendingResubmission",
+    "Resubmission",
+    "SweepFailed",
+    "SweepRefused",
+    "SweepReport",
+]
 
 
 class SweepReport(BaseModel):
@@ -152,6 +71,9 @@ class SweepReport(BaseModel):
     pending: list[PendingCancel] = Field(
         default=[], description="Runs of earlier sweeps that have not ended, or are still to be recorded; oldest first."
     )
+    resubmissions: list[PendingResubmission] = Field(
+        default=[], description="Documents of earlier sweeps that were to be submitted again, and what came of it."
+    )
     open_elsewhere: OpenElsewhere | None = Field(
         default=None, description="Cancel intents of the same kind that this account cannot read, where there are any."
     )
@@ -176,7 +98,7 @@ class SweepReport(BaseModel):
     def needs_attention(self) -> bool:
         """Whether the flow ends Failed: a guard refused, an error stopped it, or something new needs a person."""
         stopped = self.refusal is not None or self.trouble is not None
-        return stopped or self.unrecorded > 0 or bool(self.news)
+        return stopped or self.unrecorded > 0 or bool(self.news) or bool(self.unknown)
 
     @property
     def news(self) -> set[str]:
@@ -190,10 +112,39 @@ class SweepReport(BaseModel):
         return new if by_id else new | {each.run_id for each in self.pending if each.is_news}
 
     @property
+    def unknown(self) -> list[str]:
+        """Ids of cancelled runs whose document may have been submitted again or not; each is news once."""
+        ours = [each.run_id for each in self.cancellations if each.resubmission == "unknown"]
+        return ours + [each.run_id for each in self.resubmissions if each.is_news]
+
+    @property
     def still_pending(self) -> bool:
         """Whether all that needs a person was reported by an earlier sweep, and some of it goes on."""
-        goes_on = any(not each.set_aside for each in self.pending)
+        goes_on = any(not each.set_aside for each in self.pending) or any(
+            each.is_looked_for for each in self.resubmissions
+        )
         return not self.needs_attention and goes_on and self.limit_minutes is not None and not self.dry_run
+
+    @property
+    def _again(self) -> Counter[str]:
+        """What came of submitting documents again, in words, and of how many."""
+        return Counter(
+            [
+                *(words for each in self.cancellations if (words := each.again_in_words)),
+                *(each.in_words for each in self.resubmissions),
+            ]
+        )
+
+    def _about_earlier(self) -> list[str]:
+        """What came of submitting documents again, and of what earlier sweeps left, for the headline."""
+        going_on = sum(not each.set_aside for each in self.pending)
+        told = {
+            in_words(self._again): True,
+            f"{going_on} still pending from earlier sweeps": going_on,
+            f"{len(self.pending) - going_on} set aside": len(self.pending) - going_on,
+            f"{len(self.recovered)} of an earlier sweep recorded": len(self.recovered),
+        }
+        return [words for words, count in told.items() if words and count]
 
     @property
     def headline(self) -> str:
@@ -213,12 +164,7 @@ class SweepReport(BaseModel):
         else:
             first = f"{verb} {self.counts.get(done, 0)} of {self.selected} {which}{self.kind} {noun}"
         rest = [f"{count} {_WORDS[outcome]}" for outcome, count in self.counts.items() if outcome is not done]
-        if going_on := sum(not each.set_aside for each in self.pending):
-            rest.append(f"{going_on} still pending from earlier sweeps")
-        if set_aside := sum(each.set_aside for each in self.pending):
-            rest.append(f"{set_aside} set aside")
-        if self.recovered:
-            rest.append(f"{len(self.recovered)} of an earlier sweep recorded")
+        rest += self._about_earlier()
         if self.clock_difference_seconds is not None:
             apart = span(timedelta(seconds=abs(self.clock_difference_seconds)))
             rest.append(f"the clocks here and at Extend differ by {apart}")

@@ -10,7 +10,9 @@ from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import ExtendInputError
 from prefect_extend_ai.runs import Run, RunKind, check_run_id
 from prefect_extend_ai.runs.ids import check_kind
+from prefect_extend_ai.sweep.eligibility import plan_named, plan_stale
 from prefect_extend_ai.sweep.policy import DEFAULT_POLICY, StalePolicy
+from prefect_extend_ai.sweep.resubmission import check_resubmit
 from prefect_extend_ai.sweep.scan import Target, guarded_scan
 from prefect_extend_ai.sweep.staleness import (
     AGE_BANDS,
@@ -87,13 +89,14 @@ class StaleRuns:
         """Raise ExtendInputError for a limit that is none, or a filter that this kind cannot be listed by."""
         check_limit(self.limit_minutes)
         check_filters(self.kind, self.policy)
+        check_resubmit(self.kind, resubmit=self.policy.resubmit > 0)
 
     def describe(self) -> str:
         """The limit, in words."""
         return describe_limit(self.limit_minutes, self.policy)
 
     async def select(self, client: ExtendClient, stop: Stop) -> Selection:
-        """List what is in progress, and ask the guards."""
+        """List what is in progress, and ask the guards; then which documents may be submitted again."""
         found = await guarded_scan(client, self.kind, self.limit_minutes, self.policy, stop=stop)
         facts = {
             "looked_at": found.now,
@@ -109,7 +112,12 @@ class StaleRuns:
             "refusal": found.refusal,
             "trouble": f"the listing was not read to its end: {found.unfinished}" if found.unfinished else None,
         }
-        return Selection(found.stale, facts)
+        if found.refusal is not None or found.unfinished:
+            return Selection(found.stale, facts)
+        targets = await plan_stale(
+            client, self.kind, found.stale, limit_minutes=self.limit_minutes, policy=self.policy, stop=stop
+        )
+        return Selection(targets, facts)
 
     def recheck(self, run: Run, target: Target) -> str | None:
         """Why the run must not be cancelled: no longer stale, held, excepted."""
@@ -129,12 +137,14 @@ class NamedRuns:
         run_ids: the ids.
         policy: the rules.
         kind_is_named: whether somebody named the kind too; else it is what the ids look like.
+        resubmit: whether each document is submitted again, however often it was before.
     """
 
     kind: RunKind
     run_ids: Sequence[str]
     policy: StalePolicy = DEFAULT_POLICY
     kind_is_named: bool = True
+    resubmit: bool = False
     is_named: bool = field(default=True, init=False)
     limit_minutes: int | None = field(default=None, init=False)
 
@@ -145,14 +155,16 @@ class NamedRuns:
         for run_id in self.run_ids:
             check_run_id(run_id)
         check_kind(self.run_ids, self.kind, named=self.kind_is_named)
+        check_resubmit(self.kind, resubmit=self.resubmit)
 
     def describe(self) -> str:
         """That they are named."""
         return "named by their ids"
 
-    async def select(self, client: ExtendClient, stop: Stop) -> Selection:  # noqa: ARG002  # nothing is looked up
-        """The runs, each once."""
-        return Selection([Target(run_id) for run_id in dict.fromkeys(self.run_ids)])
+    async def select(self, client: ExtendClient, stop: Stop) -> Selection:
+        """The runs, each once. Nothing is looked up, unless their documents are to be submitted again."""
+        targets = [Target(run_id) for run_id in dict.fromkeys(self.run_ids)]
+        return Selection(await plan_named(client, self.kind, targets, stop) if self.resubmit else targets)
 
     def recheck(self, run: Run, target: Target) -> str | None:  # noqa: ARG002  # whatever its age
         """Why the run cannot be cancelled at all, is held, or is excepted."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from prefect_extend_ai.runs import Run
+from prefect_extend_ai.sweep.journal import ResubmitPlan
 from prefect_extend_ai.sweep.limits import Limit, LimitSource
 from prefect_extend_ai.sweep.report import Cancellation, Outcome
 
@@ -27,6 +28,7 @@ class Target:
     processor_id: str | None = None
     limit: Limit | None = None
     learned_minutes: int | None = None
+    plan: ResubmitPlan | None = None
 
     @classmethod
     def of(cls, run: Run, limit: Limit | None = None) -> Target:
@@ -50,6 +52,19 @@ class Target:
             age_minutes=self.age_minutes,
             limit=self.limit,
             dashboard_url=self.dashboard_url,
+        )
+
+    def would_cancel(self, rule: str) -> Cancellation:
+        """What a dry run says of it: whether its document would be submitted again too."""
+        told = self.cancellation(Outcome.WOULD_CANCEL, f"dry run; {rule}")
+        if self.plan is None:
+            return told
+        why = self.plan.why_not
+        again = "given_up" if self.plan.gives_up else "ineligible" if why is not None else None
+        words = {"given_up": "would be given up", "ineligible": f"would not be submitted again: {why}"}
+        said = words.get(again or "", f"would be submitted again, as number {self.plan.attempt}")
+        return told.model_copy(
+            update={"resubmission": again, "attempt": self.plan.attempt, "reason": f"{told.reason}; {said}"}
         )
 
     def has_learned(self, minutes: int) -> Target:

@@ -10,6 +10,7 @@ import pytest
 from prefect import Flow
 
 from prefect_extend_ai import ExtendCredentials
+from prefect_extend_ai.errors import ExtendTimeoutError
 from prefect_extend_ai.sandbox import Behaviour, World, serve
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +68,7 @@ async def test_a_document_classified_in_time_is_reported_by_its_type(extend, sav
 
 @pytest.mark.parametrize("extend", [None], indirect=True)
 async def test_a_document_that_takes_too_long_is_cancelled(extend, saved, example, artifacts):
-    with pytest.raises(RuntimeError, match=r"clr_\S+: cancelled, 1 cancel sent \(accepted\), status is CANCELLED"):
+    with pytest.raises(ExtendTimeoutError, match=r": cancelled, 1 cancel sent \(accepted\), status is CANCELLED"):
         await example("classify")("https://example.com/in/letter.pdf", "cl_letters", give_up_after_seconds=1)
     (run,) = extend.world.runs.values()
     assert (run.status, run.cancels) == ("CANCELLED", 1)

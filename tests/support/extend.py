@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter, defaultdict
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from prefect_extend_ai.client import Page
 from prefect_extend_ai.errors import (
     ExtendAuthError,
     ExtendNotFoundError,
+    ExtendNotSentError,
     ExtendRateLimitError,
     ExtendRefusedError,
     ExtendServerError,
@@ -21,9 +23,11 @@ from prefect_extend_ai.errors import (
 )
 from prefect_extend_ai.runs import FRESH, Moment, Run, RunKind
 from prefect_extend_ai.sandbox import WORKSPACE, Behaviour, Trouble, World
+from prefect_extend_ai.sandbox.creation import read_creation
 from prefect_extend_ai.sandbox.faults import Fault
 from prefect_extend_ai.sandbox.listing import Query
 from prefect_extend_ai.sandbox.objects import to_text
+from prefect_extend_ai.sweep.resubmission import RESUBMIT_OF
 from support.processes import Process
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -40,6 +44,7 @@ ERRORS = {
     "429": ExtendRateLimitError("too many", status=429),
     "404": ExtendNotFoundError("no such run", status=404),
     "401": ExtendAuthError("wrong key", status=401),
+    "unsent": ExtendNotSentError("could not connect"),
 }
 """What ExtendClient makes of the sandbox's faults."""
 
@@ -56,6 +61,7 @@ class Meanwhile:
         gets: faults of single reads, in the sandbox's words; also `hold` (a hold is set) and `gone` (it is deleted).
         cancels: faults of cancels, in the same words.
         holds: for how many seconds a read is held back, before it takes effect and after.
+        creates: faults of the creates that replace the run, in the same words; also `unsent` (no byte leaves).
         leaves: what happens to a cancel before its bytes leave: connecting (it takes 25 s), stopped (the process stands
             still for 40 s), suspended (the machine sleeps for five minutes).
     """
@@ -64,6 +70,7 @@ class Meanwhile:
     cancels: list = field(default_factory=list)
     holds: list = field(default_factory=list)
     leaves: list = field(default_factory=list)
+    creates: list = field(default_factory=list)
 
 
 class Extend:
@@ -77,6 +84,7 @@ class Extend:
         posts, turned_away: the cancels that were sent and not throttled, and those that were, by process and run.
         reads: what the last read of a run said, by process and run; `stale` where it allows a cancel.
         cancelled_by: the processes whose cancel was accepted, by run.
+        successors: the runs that were created in place of each.
     """
 
     def __init__(self, loop, runs=(), **behaviour):
@@ -87,6 +95,7 @@ class Extend:
         self.posts, self.turned_away = defaultdict(Counter), defaultdict(Counter)
         self.reads, self.asked = defaultdict(dict), defaultdict(dict)
         self.cancelled_by = defaultdict(set)
+        self.successors = defaultdict(list)
         self.world = World(clock=self.now, behaviour=Behaviour(cancel_gets=3, **behaviour))
         self.runs = {}
         self.meanwhile = defaultdict(Meanwhile)
@@ -100,6 +109,10 @@ class Extend:
         status="PROCESSING",
         updated=-7200.0,
         held=False,
+        metadata=None,
+        source="API",
+        processor="cl_1",
+        file_name="document.pdf",
         cancel_mode=None,
         cancel_seconds=None,
         ends_at=None,
@@ -113,7 +126,10 @@ class Extend:
             status=status,
             created_minutes=(self.time() - min(updated, -7200.0)) / 60,
             updated_minutes=(self.time() - updated) / 60,
-            metadata={"prefect_hold": True} if held else None,
+            metadata={"prefect_hold": True} if held else metadata,
+            source=source,
+            processor=processor,
+            file_name=file_name,
             plan=[] if ends_at is None else [(ends_at - self.time(), "PROCESSED")],
             output={"type": "invoice", "insights": []},
         )
@@ -144,6 +160,10 @@ class Extend:
 
     def text(self, run_id):
         return self.world.text(run_id)
+
+    def client_run(self, run_id):
+        """The run as ExtendClient reads it."""
+        return Run.from_text(RunKind.CLASSIFY, self.text(run_id), self.now())
 
     def is_stale(self, run):
         # As the run says it: its times have milliseconds.
@@ -190,9 +210,10 @@ class Client:
     def _run(self, kind, text, asked_at):
         return replace(Run.from_text(kind, text, self.extend.now()), asked_at=asked_at)
 
-    async def iter_pages(self, kind, *, status="PROCESSING", sort_by="updatedAt", sort_dir="asc", **_):
+    async def iter_pages(self, kind, *, status="PROCESSING", sort_by="updatedAt", sort_dir="asc", source=None, **_):
         extend, world, token = self.extend, self.extend.world, ""
-        query = Query(RunKind(kind), WORKSPACE, status, sort_by=sort_by, descending=sort_dir == "desc", size=PAGE)
+        filters = (("source", source),) if source and world.behaviour.heeds_filters else ()
+        query = Query(RunKind(kind), WORKSPACE, status, filters, sort_by, sort_dir == "desc", PAGE)
         while token is not None:
             asked_at = extend.moment()
             await self.process.step()
@@ -279,6 +300,45 @@ class Client:
         if error:
             raise error
         return response
+
+    async def create_run(self, request, kind, *, before_send):
+        extend, of = self.extend, request["metadata"][RESUBMIT_OF]
+        word = extend.next(of, "creates") or ""
+        await self.process.step()
+        if word == "unsent":
+            raise ERRORS[word]
+        before_send()
+        self._watch_create(of)
+        await self.process.step()
+        error = ERRORS.get(word.removesuffix("-after"))
+        if error and not word.endswith("-after"):
+            raise error
+        world = extend.world
+        world.tick()
+        body, others = json.dumps(request).encode(), list(world.runs.values())
+        try:
+            facts = read_creation(RunKind(kind), body, others, world.behaviour)
+        except Fault as fault:
+            raise error or ERRORS[str(fault.status)] from None
+        asked_at, text = extend.moment(), world.create(RunKind(kind), WORKSPACE, **facts)
+        response = self._run(kind, text, asked_at)
+        extend.successors[of].append(response.id)
+        await self.process.step()
+        if error:
+            raise error
+        return response
+
+    def _watch_create(self, run_id):
+        """The promises that hold at each create."""
+        extend, name = self.extend, self.process.name
+        run = extend.find(run_id)
+        if run is None or not (run.status == "CANCELLED" or run.state.failure_reason == "ABORTED"):
+            extend.violations.append(f"{name} replaces {run_id}, which is {run and run.status}")
+        if not extend.cancelled_by[run_id]:
+            extend.violations.append(f"{name} replaces {run_id}, which no sweep has cancelled")
+        claims = [each.resubmit[run_id].state for each in extend.prefect.intents.values() if run_id in each.resubmit]
+        if "sending" not in claims:
+            extend.violations.append(f"{name} replaces {run_id} without a claim")
 
     def _watch(self, run_id):
         """The promises that hold at each cancel."""

@@ -20,6 +20,8 @@ class Prefect:
     records: list = field(default_factory=list)
     alive: set = field(default_factory=set)
     completed: set = field(default_factory=set)
+    resubmitted: dict = field(default_factory=dict)
+    decided: dict = field(default_factory=dict)
     one_machine: bool = True
 
     def texts(self, run_id):
@@ -68,11 +70,12 @@ class MemoryJournal:
             return intent.rule in self.prefect.alive and not self.owns(intent)
         return not self.owns(intent) and self.now() < intent.lasts_until()
 
-    async def log(self, run_ids):
+    async def log(self, run_ids, resubmit=None):
         intent = CancelIntent(
             id=uuid4(),
             scope=self.scope,
             run_ids=list(run_ids),
+            resubmit=dict(resubmit or {}),
             opened_at=self.now(),
             until=self.now() + self.lasts,
             rule=self.process.name,
@@ -89,15 +92,37 @@ class MemoryJournal:
 
         return await self._call(find)
 
+    async def claim(self, intent):
+        def write():
+            # As in Prefect, another version is a younger artifact.
+            self.prefect.intents.pop(intent.id, None)
+            self.prefect.intents[intent.id] = intent
+
+        def find():
+            mine = {run_id for run_id, plan in intent.resubmit.items() if plan.state == "sending"}
+            theirs, is_older = set(self.prefect.resubmitted), True
+            for other in self.prefect.intents.values():
+                if other.id == intent.id:
+                    is_older = False
+                    continue
+                theirs.update(other.resubmitted)
+                sent = {id_: plan for id_, plan in other.resubmit.items() if plan.was_sent}
+                theirs.update(id_ for id_, plan in sent.items() if is_older or plan.state == "unknown")
+            return mine & theirs
+
+        await self._call(write)
+        return await self._call(find)
+
     async def record(self, intent, finals):
         assert finals
         record = (uuid4(), intent.id, {run.id: run.text for run, _ in finals})
+        self.prefect.decided |= {each.run_id: each.resubmission for _, each in finals}
         await self._call(lambda: self.prefect.records.append(record))
         return record[0]
 
     def _recorded(self, intent_ids):
         return {
-            run_id: Recorded(artifact_id=id_)
+            run_id: Recorded(artifact_id=id_, resubmission=self.prefect.decided.get(run_id))
             for id_, of, texts in self.prefect.records
             if of in intent_ids
             for run_id in texts
@@ -116,15 +141,16 @@ class MemoryJournal:
 
         return await self._call(find)
 
-    async def complete(self, intent, still_open, *, recorded=(), looked_at=None):
-        narrowed = intent.narrowed(still_open, recorded, looked_at)
+    async def complete(self, intent, still_open, *, recorded=(), looked_at=None, plans=None):
+        narrowed = intent.narrowed(still_open, recorded, looked_at, plans)
 
         def narrow():
             self.prefect.intents.pop(intent.id, None)
-            if still_open:
+            if narrowed.is_open:
                 self.prefect.intents[intent.id] = narrowed
             else:
                 self.prefect.completed.update(narrowed.recorded)
+                self.prefect.resubmitted.update(narrowed.resubmitted)
 
         await self._call(narrow)
         return narrowed

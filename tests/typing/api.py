@@ -42,7 +42,7 @@ from prefect_extend_ai.errors import (
 )
 from prefect_extend_ai.flows import advise_limits, cancel_runs, cancel_stale_runs
 from prefect_extend_ai.sandbox import Behaviour, Served, Trouble, World, serve
-from prefect_extend_ai.tasks import cancel_run, find_stale_runs, get_run
+from prefect_extend_ai.tasks import cancel_run, find_stale_runs, get_run, resubmit_run, wait_for_run
 
 
 def account() -> ExtendCredentials:
@@ -80,6 +80,7 @@ def policy() -> StalePolicy:
         outage_guard=False,
         confirm_seconds=30,
         max_sweep_minutes=10,
+        resubmit=2,
     )
 
 
@@ -147,6 +148,11 @@ async def tasks() -> None:
     found = await find_stale_runs(credentials, max_processing_minutes=30, kind=RunKind.EXTRACT, policy=policy())
     assert_type(found, list[Run])
     cancellation = await cancel_run(credentials, "exr_...", kind="extract")
+    assert_type(await wait_for_run(credentials, "clr_...", timeout_seconds=60, on_timeout="leave"), Run)
+    assert_type(await resubmit_run(credentials, "clr_...", kind="classify"), Run)
+    resubmission: str | None = cancellation.resubmission
+    assert_type(cancellation.resubmitted_as, str | None)
+    assert resubmission is None
     cancellation = await cancel_run(credentials, "exr_...")
     assert_type(cancellation, Cancellation)
     assert_type(cancellation.outcome, Outcome)
@@ -191,7 +197,7 @@ async def flows() -> SweepReport:
         report = await cancel_stale_runs(
             credentials, max_processing_minutes=45, dry_run=True, kind="split", policy=policy()
         )
-        report = await cancel_runs(credentials, run_ids=["clr_..."], kind="classify")
+        report = await cancel_runs(credentials, run_ids=["clr_..."], kind="classify", resubmit=True)
         report = await cancel_runs(credentials, run_ids=["exr_..., exr_..."])
     except SweepRefused as refused:
         return refused.report

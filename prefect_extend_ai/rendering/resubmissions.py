@@ -1,0 +1,94 @@
+"""Documents that are submitted again, in the report of a sweep and in the record of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from prefect_extend_ai.rendering.inert import escape
+from prefect_extend_ai.rendering.words import table
+from prefect_extend_ai.sweep.report import Cancellation, ChainedRun, PendingResubmission, SweepReport
+
+__all__ = ["chain_of", "resubmission_facts", "resubmission_section", "resubmission_steps", "resubmitted_words"]
+
+ROWS = 50
+"""Most documents in the section."""
+
+_WORDS = {
+    "ineligible": "not submitted again",
+    "given_up": "given up",
+    "unknown": "may have been submitted again",
+}
+
+
+def resubmitted_words(told: Cancellation | PendingResubmission, *, dry_run: bool = False) -> str:
+    """What came of submitting a document again, in plain words; empty where it was not to be."""
+    if told.resubmitted_as is not None:
+        return told.resubmitted_as
+    if told.resubmission is not None:
+        return _WORDS.get(told.resubmission, told.resubmission)
+    if isinstance(told, Cancellation) and not told.is_to_be_submitted:
+        return ""
+    return "would be" if dry_run else "by the next sweep"
+
+
+def resubmission_section(report: SweepReport) -> str:
+    """Each document that was submitted again, is to be, or cannot be, with its runs; empty without any."""
+    told: list[Cancellation | PendingResubmission] = [
+        *(each for each in report.resubmissions if each.is_news),
+        *(each for each in report.cancellations if resubmitted_words(each)),
+        *(each for each in report.resubmissions if not each.is_news),
+    ]
+    if not told:
+        return ""
+    listing = table(
+        ["Run", "Runs before it", "Number", "Submitted again as", "What is known"], _rows(report, told[:ROWS])
+    )
+    more = f"\n\nand {len(told) - ROWS:,} more" if len(told) > ROWS else ""
+    return f"### Submitted again\n\n{listing}{more}"
+
+
+def _rows(report: SweepReport, told: Iterable[Cancellation | PendingResubmission]) -> Iterable[Sequence[str]]:
+    for each in told:
+        mark = "**" if each.resubmission == "unknown" else ""
+        before = chain_of(each.chain) if isinstance(each, Cancellation) else _first(each)
+        submitted = each.attempt is not None and each.resubmission in (None, "submitted", "unknown")
+        yield (
+            escape(each.run_id),
+            before or "none",
+            f"{each.attempt}" if submitted else "",
+            f"{mark}{escape(resubmitted_words(each, dry_run=report.dry_run))}{mark}",
+            escape(each.reason),
+        )
+
+
+def _first(each: PendingResubmission) -> str:
+    return "" if each.first_run == each.run_id else f"first {escape(each.first_run)}"
+
+
+def chain_of(chain: Sequence[ChainedRun]) -> str:
+    """The earlier runs of a document and how each ended, as markdown; empty for none."""
+    return ", ".join(f"{escape(each.run_id)} ({escape(each.status or 'unknown', 40)})" for each in chain)
+
+
+def resubmission_steps(report: SweepReport) -> list[str]:
+    """What to do about documents of which it is not known whether they were submitted again."""
+    if not (count := len(report.unknown)):
+        return []
+    documents = "1 document" if count == 1 else f"{count:,} documents"
+    step = (
+        f"- **may have been submitted again**: {documents}. No response came, and nothing is sent again. The table "
+        "*Submitted again* says what to look for in Extend; later sweeps look for 24 hours."
+    )
+    return [step]
+
+
+def resubmission_facts(cancellation: Cancellation) -> list[tuple[str, str]]:
+    """What the record of a run says of the other runs of its document; nothing where there are none."""
+    facts = []
+    if cancellation.chain:
+        facts.append(("Earlier runs of the document", chain_of(cancellation.chain)))
+    if cancellation.attempt is not None and cancellation.attempt > 1:
+        facts.append(("Submitted again before", f"{cancellation.attempt - 1}"))
+    if words := resubmitted_words(cancellation):
+        facts.append(("Submitted again", "to be, by this sweep or the next" if words == "by the next sweep" else words))
+    return facts
