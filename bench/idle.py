@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -116,7 +117,14 @@ class Used:
     async def size(self) -> int:
         """Bytes on disk."""
         if self.postgres is None:
-            return sum(file.stat().st_size for file in self.prefect.home.glob("prefect.db*"))
+            with contextlib.closing(
+                sqlite3.connect(f"file:{self.prefect.home / 'prefect.db'}?mode=ro", uri=True)
+            ) as base:
+                pages, free, size = (
+                    int(base.execute(f"PRAGMA {name}").fetchone()[0])
+                    for name in ("page_count", "freelist_count", "page_size")
+                )
+            return (pages - free) * size
         import asyncpg  # type: ignore[import-untyped]  # noqa: PLC0415  # Prefect's own, where there is a PostgreSQL
 
         connection = await asyncpg.connect(self.postgres.address.replace("+asyncpg", ""))
@@ -191,7 +199,8 @@ def _worker(limit: int) -> Iterator[None]:
         try:
             yield
         finally:
-            worker.terminate()
+            # It has nothing to finish, and one that was started in the background does not heed SIGTERM.
+            worker.kill()
 
 
 @contextlib.contextmanager
