@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from prefect_extend_ai.client import Page
-from prefect_extend_ai.client.clocks import clock_words, compare_clocks, span
+from prefect_extend_ai.client.clocks import clock_words, compare_clocks
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.rendering import visible
-from prefect_extend_ai.runs import Run
+from prefect_extend_ai.runs import Run, duration
 from prefect_extend_ai.sweep.holds import looks_held
 from prefect_extend_ai.sweep.journal import CancelIntent, Scope
 from prefect_extend_ai.sweep.policy import StalePolicy
@@ -84,14 +84,14 @@ def judge_pending(intents: Sequence[CancelIntent], blocks: Sequence[ExtendCreden
         aside = sum(each is not None and each.set_aside for each in runs.values())
         more = f", {aside} of them set aside" if aside else ""
         which = f"{_count(len(runs), f'{kind} run')} of earlier sweeps"
-        text = f"{which} still pending, the oldest for {span(now - since)}{more}"
+        text = f"{which} still pending, the oldest for {duration((now - since).total_seconds())}{more}"
         found.append(Finding("Pending", Verdict.WARN, f"{text}: the last report lists them"))
     if others := [each for each in overdue if each not in mine]:
         runs_elsewhere = {run_id for intent in others for run_id in intent.run_ids}
         since = min(intent.opened_at for intent in others)
         text = f"{_count(len(others), 'cancel intent')} with {_count(len(runs_elsewhere), 'run')}"
         how = "a sweep whose account can read them recovers them"
-        text += f" of another workspace or address pending for {span(now - since)}"
+        text += f" of another workspace or address pending for {duration((now - since).total_seconds())}"
         found.append(Finding("Pending", Verdict.WARN, f"{text}: {how}"))
     return found
 

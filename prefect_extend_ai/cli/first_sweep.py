@@ -18,7 +18,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 
-from prefect_extend_ai.client.clocks import span
+from prefect_extend_ai.runs import duration
 from prefect_extend_ai.sweep.policy import DEFAULT_POLICY
 from prefect_extend_ai.sweep.scan import Scan
 
@@ -57,7 +57,7 @@ def when_words(kind: str, at: datetime | None, cancels: int | None, now: datetim
     if at is None:
         when = "as soon as the schedule says"
     else:
-        when = f"in {span(at - now)}, at {at.astimezone(UTC):%H:%M} UTC" if at > now else "now"
+        when = f"in {duration((at - now).total_seconds())}, at {at.astimezone(UTC):%H:%M} UTC" if at > now else "now"
     what = "" if cancels is None else f"; as of now it would cancel {cancels:,} run{'' if cancels == 1 else 's'}"
     return f"{kind} runs, for real: {when}{what}"
 

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from prefect_extend_ai.cli.findings import Finding, Verdict
-from prefect_extend_ai.client.clocks import span
 from prefect_extend_ai.rendering import visible
+from prefect_extend_ai.runs import duration
 
 __all__ = ["LastSweep", "PastRun", "ScheduleFacts", "Watch", "judge_schedules", "judge_watch"]
 
@@ -175,15 +175,15 @@ def _history(watch: Watch, now: datetime) -> str:
         return f"no real sweep has run yet, {dry} only" if watch.dry else "no sweep has run yet"
     last = watch.last
     since = f", {dry} since" if watch.dry else ""
-    return f"last sweep {span(now - last.since)} ago: {last.state}, {last.message}{since}"
+    return f"last sweep {duration((now - last.since).total_seconds())} ago: {last.state}, {last.message}{since}"
 
 
 def _due(watch: Watch, now: datetime) -> str:
     if watch.next_at is None:
         return "a schedule is active"
     if watch.next_at < now:
-        return f"the next was due {span(now - watch.next_at)} ago"
-    return f"the next is due in {span(watch.next_at - now)}"
+        return f"the next was due {duration((now - watch.next_at).total_seconds())} ago"
+    return f"the next is due in {duration((watch.next_at - now).total_seconds())}"
 
 
 def _switched_off(watch: Watch) -> str:

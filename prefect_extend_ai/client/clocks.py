@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from prefect_extend_ai.runs import duration
+
 __all__ = [
     "CLOCK_GRAIN",
     "ClockDifference",
@@ -17,7 +19,6 @@ __all__ = [
     "clock_words",
     "compare_clocks",
     "earlier",
-    "span",
 ]
 
 AGREE_WITHIN = timedelta(minutes=2)
@@ -90,15 +91,6 @@ def clock_words(seconds: float, suspect: Suspect | None) -> str:
         case _:
             which = "The times of the runs do not show which is wrong: compare the local clock with another one"
     return (
-        f"Extend's clock is {span(timedelta(seconds=abs(seconds)))} {way} the local one. {which}. Ages are measured "
+        f"Extend's clock is {duration(abs(seconds))} {way} the local one. {which}. Ages are measured "
         "by the earlier of the two, so no run is cancelled too early, and some may be cancelled late."
     )
-
-
-def span(time: timedelta) -> str:
-    """A duration in the largest unit of which there are two or more."""
-    seconds = max(round(time.total_seconds()), 0)
-    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {unit}s"
-    return f"{seconds} seconds"

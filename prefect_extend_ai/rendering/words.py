@@ -5,21 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+from prefect_extend_ai.runs import duration
+
 __all__ = ["age", "instant", "plain", "table"]
 
 
 def age(minutes: float | None) -> str:
-    """Minutes as text: `45 min`, `3 h 20 min`, `2 d 4 h`; empty where unknown."""
-    if minutes is None:
-        return ""
-    whole = int(minutes)
-    if whole < 120:
-        return f"{whole} min"
-    hours, rest = divmod(whole, 60)
-    if hours < 48:
-        return f"{hours} h {rest} min" if rest else f"{hours} h"
-    days, rest = divmod(hours, 24)
-    return f"{days} d {rest} h" if rest else f"{days} d"
+    """An age as text; empty where unknown."""
+    return "" if minutes is None else duration(minutes * 60)
 
 
 def instant(moment: datetime | None) -> str:

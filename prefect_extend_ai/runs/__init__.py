@@ -10,7 +10,7 @@ from prefect_extend_ai.runs.kinds import (
     KindName,
     RunKind,
 )
-from prefect_extend_ai.runs.moments import FRESH, Moment, loop_time
+from prefect_extend_ai.runs.moments import FRESH, Moment, duration, loop_time
 from prefect_extend_ai.runs.run import LONGEST_ID, Run, check_run_id, parse_timestamp
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Run",
     "RunKind",
     "check_run_id",
+    "duration",
     "loop_time",
     "parse_timestamp",
 ]

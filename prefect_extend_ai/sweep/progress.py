@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from prefect_extend_ai.runs import duration
+
 __all__ = ["LONG_SECONDS", "Progress"]
 
 LONG_SECONDS = 5.0
@@ -54,7 +56,7 @@ class Progress:
         """`400 stale of 520 in progress; at 10 a second about 42 s`."""
         stale = f"{self.stale:,} stale of {self.listed:,} in progress" if self.listed else f"{self.total:,} runs by id"
         capped = f", {self.total:,} of them in this sweep" if self.total < self.stale else ""
-        return f"{stale}{capped}; at {self.rate:g} a second about {_span(self.seconds)}"
+        return f"{stale}{capped}; at {self.rate:g} a second about {duration(self.seconds)}"
 
     def settle(self, now: float) -> str | None:
         """Count one more run; at each tenth, what to say of it."""
@@ -65,9 +67,5 @@ class Progress:
         self._told = tenth
         took = now - self.begun
         left = took / self.done * (self.total - self.done)
-        rest = f", about {_span(left)} left" if self.done < self.total else ""
-        return f"{self.done:,} of {self.total:,} runs done in {_span(took)}{rest}"
-
-
-def _span(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+        rest = f", about {duration(left)} left" if self.done < self.total else ""
+        return f"{self.done:,} of {self.total:,} runs done in {duration(took)}{rest}"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, Field
 
-from prefect_extend_ai.client.clocks import Suspect, span
+from prefect_extend_ai.client.clocks import Suspect
 from prefect_extend_ai.errors import ExtendError
-from prefect_extend_ai.runs import RunKind
+from prefect_extend_ai.runs import RunKind, duration
 from prefect_extend_ai.sweep.chains import ChainedRun, PendingResubmission, Resubmission, in_words
 from prefect_extend_ai.sweep.learning import LearnedLimit
 from prefect_extend_ai.sweep.outcomes import Cancellation, OpenElsewhere, Outcome, PendingCancel
@@ -166,7 +166,7 @@ class SweepReport(BaseModel):
         rest = [f"{count} {_WORDS[outcome]}" for outcome, count in self.counts.items() if outcome is not done]
         rest += self._about_earlier()
         if self.clock_difference_seconds is not None:
-            apart = span(timedelta(seconds=abs(self.clock_difference_seconds)))
+            apart = duration(abs(self.clock_difference_seconds))
             rest.append(f"the clocks here and at Extend differ by {apart}")
         if self.unrecorded:
             rest.append(f"{self.unrecorded} still to be recorded by the next sweep")

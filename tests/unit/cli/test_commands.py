@@ -65,7 +65,7 @@ async def test_a_clock_that_is_off_is_noticed():
     found = (await look(world))["Clock"]
     assert found.verdict is Verdict.WARN
     # The run changed nine minutes from now by the clock here.
-    assert found.text.startswith("Extend's clock is 10 minutes ahead of the local one. The local clock is likely")
+    assert found.text.startswith("Extend's clock is 10 min ahead of the local one. The local clock is likely")
 
 
 async def test_a_wrong_date_header_is_not_called_a_wrong_local_clock():

@@ -35,10 +35,10 @@ def test_a_clock_within_two_minutes_agrees(seconds):
 @pytest.mark.parametrize(
     ("ours", "changed", "said"),
     [
-        (5, 0, "5 minutes behind the local one. The local clock is likely"),
-        (-180, 1, "3 hours ahead of the local one. The local clock is likely"),
-        (-180, 181, "3 hours ahead of the local one. Extend's is likely"),
-        (-180, 500, "3 hours ahead of the local one. The times of the runs do not show"),
+        (5, 0, "5 min behind the local one. The local clock is likely"),
+        (-180, 1, "3 h ahead of the local one. The local clock is likely"),
+        (-180, 181, "3 h ahead of the local one. Extend's is likely"),
+        (-180, 500, "3 h ahead of the local one. The times of the runs do not show"),
     ],
 )
 def test_a_wrong_clock_is_reported_with_how_far_and_whose(ours, changed, said):
@@ -83,12 +83,12 @@ def test_what_is_pending_is_reported_by_kind_and_account():
     found = judge_pending(open_, [block], NOW)
     assert [each.text for each in found] == [
         (
-            "2 classify runs of earlier sweeps still pending, the oldest for 3 days, 1 of them set aside: "
+            "2 classify runs of earlier sweeps still pending, the oldest for 3 d, 1 of them set aside: "
             "the last report lists them"
         ),
-        "1 extract run of earlier sweeps still pending, the oldest for 2 hours: the last report lists them",
+        "1 extract run of earlier sweeps still pending, the oldest for 2 h: the last report lists them",
         (
-            "2 cancel intents with 3 runs of another workspace or address pending for 2 days: "
+            "2 cancel intents with 3 runs of another workspace or address pending for 2 d 2 h: "
             "a sweep whose account can read them recovers them"
         ),
     ]

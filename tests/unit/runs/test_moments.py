@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from prefect_extend_ai.runs import Moment
+from prefect_extend_ai.runs import Moment, duration
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,20 @@ def test_a_moment_before_is_older_by_both_clocks():
 def test_a_moment_survives_pickling():
     then = Moment(100.0, 1e9)
     assert pickle.loads(pickle.dumps(then)) == then
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "0 s"),
+        (119, "119 s"),
+        (120, "2 min"),
+        (7169, "119 min"),
+        (7199, "2 h"),
+        (12024, "3 h 20 min"),
+        (172800, "2 d"),
+        (187500, "2 d 4 h"),
+    ],
+)
+def test_a_duration_is_given_in_units_that_fit(seconds, text):
+    assert duration(seconds) == text

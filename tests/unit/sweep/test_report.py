@@ -58,7 +58,7 @@ def test_a_headline_is_one_line_for_any_report(outcomes, dry_run, limit, refusal
 @pytest.mark.parametrize("seconds", [7300, -7300])
 def test_clocks_that_differ_stand_in_the_headline(seconds):
     report = report_of([], clock_difference_seconds=seconds)
-    assert report.headline.endswith("; the clocks here and at Extend differ by 2 hours")
+    assert report.headline.endswith("; the clocks here and at Extend differ by 2 h 2 min")
     assert not report.needs_attention
 
 
