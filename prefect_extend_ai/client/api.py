@@ -205,34 +205,6 @@ class ExtendClient:
         }
         return self._pages(kind, {name: value for name, value in wanted.items() if value is not None})
 
-    async def iter_runs(
-        self,
-        kind: RunKind | KindName = RunKind.CLASSIFY,
-        *,
-        status: str | None = PROCESSING,
-        sort_by: Literal["updatedAt", "createdAt"] = "updatedAt",
-        sort_dir: Literal["asc", "desc"] = "asc",
-        page_size: int = 100,
-        source: str | None = None,
-        batch_id: str | None = None,
-        file_name_contains: str | None = None,
-    ) -> AsyncIterator[Run]:
-        """List runs one by one, as `iter_pages` does; items that are not run objects are skipped with a warning."""
-        async for page in self.iter_pages(
-            kind,
-            status=status,
-            sort_by=sort_by,
-            sort_dir=sort_dir,
-            page_size=page_size,
-            source=source,
-            batch_id=batch_id,
-            file_name_contains=file_name_contains,
-        ):
-            if page.unreadable:
-                logger.warning("Skipped %d items of a listing that are not run objects", page.unreadable)
-            for run in page.runs:
-                yield run
-
     async def _pages(self, kind: RunKind, params: dict[str, str | int]) -> AsyncIterator[Page]:
         seen: set[str] = set()
         token: str | None = None

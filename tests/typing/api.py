@@ -97,8 +97,7 @@ async def client() -> None:
             assert_type(page.read_at, datetime | None)
             assert_type(page.date, datetime | None)
             assert_type(page.received_at, datetime | None)
-        async for listed in extend.iter_runs("workflow", sort_by="createdAt", sort_dir="desc", batch_id="batch_..."):
-            assert_type(listed, Run)
+        extend.iter_pages("workflow", sort_by="createdAt", sort_dir="desc", batch_id="batch_...")
 
 
 def a_run(run: Run) -> None:
