@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from prefect_extend_ai.rendering.inert import escape
-from prefect_extend_ai.rendering.picture import CARD, EDGE, FAINT, INK, OTHER, text
+from prefect_extend_ai.rendering.picture import CARD, EDGE, FAINT, INK, YOUNG, text
 from prefect_extend_ai.sweep.history import SWEEPS, PastSweep
 
 __all__ = ["strip_section"]
@@ -41,7 +41,7 @@ def _svg(sweeps: Sequence[PastSweep]) -> str:
     most = max(max(each.stale, each.cancelled + each.failed) for each in sweeps) or 1
     # One path for each colour: a report is written at each sweep, and thirty bars as elements would be half of it.
     layers = [
-        (OTHER, _bars((0, _height(each.stale, most)) for each in sweeps)),
+        (YOUNG, _bars((0, _height(each.stale, most)) for each in sweeps)),
         (CANCELLED, _bars((0, _height(each.cancelled, most)) for each in sweeps)),
         (FAILED, _bars((_height(each.cancelled, most), _height(each.failed, most)) for each in sweeps)),
         (ALARM, _marks(each.alarm for each in sweeps)),
@@ -65,7 +65,7 @@ def _svg(sweeps: Sequence[PastSweep]) -> str:
 
 
 def _legend() -> Iterable[str]:
-    entries = [("cancelled", CANCELLED), ("failed", FAILED), ("other stale", OTHER), ("▾ sweep ended Failed", None)]
+    entries = [("cancelled", CANCELLED), ("failed", FAILED), ("other stale", YOUNG), ("▾ sweep ended Failed", None)]
     x = LEFT
     for words, colour in entries:
         if colour:

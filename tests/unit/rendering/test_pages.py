@@ -664,13 +664,12 @@ def svg_of(markdown):
     return image, ET.fromstring(b64decode(image.attrs["src"].split(",", 1)[1]))
 
 
-def test_the_chart_draws_and_describes_every_band_and_outcome():
+def test_the_chart_draws_and_describes_every_band():
     drawn, svg = svg_of(draw_picture(report_of([cancellation()] * 3, ages={"up to ½": 18, "over 20": 1})))
     words = [element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")]
     assert [word for word in words if word in AGE_BANDS] == AGE_BANDS
-    assert {"18", "cancelled", "Outcome of 3 selected"} <= set(words)
+    assert "18" in words
     assert "up to ½ 18" in drawn.content
-    assert "cancelled 3" in drawn.content
 
 
 def test_the_picture_colours_what_is_over_the_limit():
