@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from prefect import runtime
 from prefect.events import emit_event
 
+from prefect_extend_ai.prefect_io.links import run_resource
 from prefect_extend_ai.rendering import address
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sweep.report import Cancellation, Outcome, PendingResubmission, SweepReport
@@ -33,7 +34,7 @@ def emit_cancelled(kind: RunKind, cancellation: Cancellation) -> None:
     emit_event(
         event=f"extend.{kind.object_name}.cancelled",
         resource={
-            "prefect.resource.id": f"extend.{kind.object_name}.{cancellation.run_id}",
+            "prefect.resource.id": run_resource(kind, cancellation.run_id),
             "prefect.resource.name": cancellation.run_id,
             "extend.kind": kind.value,
         },

@@ -21,8 +21,9 @@ from prefect.client.schemas.filters import (
 
 from prefect_extend_ai.errors import RecordRefusedError
 from prefect_extend_ai.prefect_io.artifacts import ArtifactStore, record_url
+from prefect_extend_ai.prefect_io.links import events_url, url_for
 from prefect_extend_ai.rendering import link, part_pages, record_page, record_title, shared_record_page
-from prefect_extend_ai.rendering.records import PART
+from prefect_extend_ai.rendering.records import PART, Whence
 from prefect_extend_ai.runs import Run
 from prefect_extend_ai.sweep.journal import CancelIntent, Recorded
 from prefect_extend_ai.sweep.report import Cancellation
@@ -48,7 +49,11 @@ async def write_record(store: ArtifactStore, intent: CancelIntent, finals: Seque
     runs = [run for run, _ in finals]
     alone = len(finals) == 1
     # In a thread: a large document takes its time, and other runs' requests have theirs to keep.
-    page = await asyncio.to_thread(lambda: record_page(*finals[0]) if alone else shared_record_page(list(finals)))
+    sweep_url = url_for("flow-run", obj_id=intent.flow_run_id) if intent.flow_run_id else None
+    whence = Whence(sweep_url, events_url)
+    page = await asyncio.to_thread(
+        lambda: record_page(*finals[0], whence=whence) if alone else shared_record_page(list(finals), whence=whence)
+    )
     title = record_title(runs[0]) if alone else f"Final objects of {len(runs)} {runs[0].kind} runs"
     held = {
         name: value
@@ -72,7 +77,7 @@ async def write_record(store: ArtifactStore, intent: CancelIntent, finals: Seque
         for place, page in enumerate(pages, start=1)
     ]
     # Last, for it is what says that the run is recorded.
-    whole = record_page(*finals[0], [_part_link(part) for part in parts])
+    whole = record_page(*finals[0], [_part_link(part) for part in parts], whence=whence)
     return await _write_page(store, intent, title, whole, held)
 
 

@@ -14,7 +14,7 @@ from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCol
 from prefect_extend_ai.errors import RecordRefusedError
 from prefect_extend_ai.prefect_io.artifacts import record_url
 from prefect_extend_ai.prefect_io.journal import PrefectJournal
-from prefect_extend_ai.prefect_io.links import url_for
+from prefect_extend_ai.prefect_io.links import events_url, url_for
 from prefect_extend_ai.prefect_io.saved_reports import report_metadata
 from prefect_extend_ai.rendering import report_page, report_table, unmarked
 from prefect_extend_ai.sweep.history import History
@@ -46,7 +46,12 @@ async def write_report(
     key = report_key(report, journal.scope)
     flow_run_url = url_for("flow-run", obj_id=journal.flow_run_id) if journal.flow_run_id else None
     page = report_page(
-        report, policy_lines=rules, record_url=record_url, flow_run_url=flow_run_url, history=history.sweeps
+        report,
+        policy_lines=rules,
+        record_url=record_url,
+        flow_run_url=flow_run_url,
+        events_url=events_url,
+        history=history.sweeps,
     )
     facts = {"type": "markdown", "description": unmarked(report.headline), "data": page}
     # Only a real sweep is history.

@@ -11,9 +11,11 @@ from prefect_extend_ai.rendering.inert import address, escape, link, unmarked
 from prefect_extend_ai.rendering.limits import learned_section, limit_warnings, limit_words
 from prefect_extend_ai.rendering.pending import FOR_SUPPORT, pending_section, pending_steps, support_message
 from prefect_extend_ai.rendering.picture import draw_picture
+from prefect_extend_ai.rendering.records import record_fragment
 from prefect_extend_ai.rendering.resubmissions import resubmission_section, resubmission_steps, resubmitted_words
 from prefect_extend_ai.rendering.strip import strip_section
 from prefect_extend_ai.rendering.words import age, instant, plain, table
+from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sweep.history import PastSweep
 from prefect_extend_ai.sweep.report import Cancellation, Outcome, SweepReport
 
@@ -24,6 +26,7 @@ TABLE_CHARACTERS = 900_000
 """Limits of the table artifact: Prefect copies the data of a keyed artifact into an event of at most 1.5 MB."""
 
 RecordUrl = Callable[[UUID], str]
+EventsUrl = Callable[[RunKind, str], str]
 
 _ADVICE = {
     Outcome.UNCONFIRMED: "A cancel was sent, and the run had not ended by its deadline; the reason names the "
@@ -43,6 +46,7 @@ def report_page(
     policy_lines: Sequence[tuple[str, str]] = (),
     record_url: RecordUrl,
     flow_run_url: str | None,
+    events_url: EventsUrl = lambda _, __: "",
     history: Sequence[PastSweep] = (),
     rows: int = 100,
 ) -> str:
@@ -53,6 +57,7 @@ def report_page(
         policy_lines: names and values of the policy it ran with.
         record_url: the address of a record, by the id of its artifact.
         flow_run_url: the address of the flow run; None without one.
+        events_url: the address of a run's events, by its kind and id; empty without one.
         history: the last sweeps, oldest first.
         rows: most runs in the table; those that need attention come first.
     """
@@ -70,7 +75,7 @@ def report_page(
         draw_picture(report),
         learned_section(report),
         resubmission_section(report),
-        _runs(report, record_url, rows),
+        _runs(report, record_url, events_url, rows),
         _rules(policy_lines),
     ]
     return "\n\n".join(section for section in sections if section)
@@ -169,7 +174,7 @@ def _numbers(report: SweepReport) -> Iterable[Sequence[str]]:
         yield "recorded for earlier, interrupted sweeps", f"{len(report.recovered):,}", ""
 
 
-def _runs(report: SweepReport, record_url: RecordUrl, rows: int) -> str:
+def _runs(report: SweepReport, record_url: RecordUrl, events_url: EventsUrl, rows: int) -> str:
     if not report.cancellations:
         return ""
     shown = _urgent_first(report.cancellations)[:rows]
@@ -180,7 +185,7 @@ def _runs(report: SweepReport, record_url: RecordUrl, rows: int) -> str:
             _outcome(each),
             # No-break spaces: a narrow column would wrap it into three lines.
             age(each.age_minutes).replace(" ", "\N{NO-BREAK SPACE}"),
-            link("record", record_url(each.record)) if each.record else "",
+            _links(report.kind, each, record_url, events_url),
             "; ".join(part for part in (escape(each.reason), limit_words(each.limit)) if part),
         )
         for each in shown
@@ -188,6 +193,14 @@ def _runs(report: SweepReport, record_url: RecordUrl, rows: int) -> str:
     listing = table(["Run", "Outcome", "Age", "Record", "Reason"], cells, number="Age")
     more = f"\n\nand {left:,} more in the table artifact" if left else ""
     return f"### Runs\n\n{listing}{more}"
+
+
+def _links(kind: RunKind, each: Cancellation, record_url: RecordUrl, events_url: EventsUrl) -> str:
+    """Where the run is recorded, at its heading, and what happened to it."""
+    found = record_url(each.record) if each.record else ""
+    record = link("record", found + record_fragment(kind, each.run_id)) if found else ""
+    events = events_url(kind, each.run_id)
+    return " · ".join(part for part in (record, link("events", events) if events else "") if part)
 
 
 def _outcome(each: Cancellation) -> str:

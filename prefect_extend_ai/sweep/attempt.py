@@ -99,6 +99,7 @@ class Attempt:
         self.latest: Run | None = None
         self.listed: Run | None = None
         self.age_minutes = target.age_minutes
+        self.last_change = target.updated_at
         self.skip: str | None = None
         self.unsent = ""
         self.old_checks = 0
@@ -166,8 +167,9 @@ class Attempt:
         except ExtendError as error:
             return await self._unread(error, late=late)
         self.history.on_read(self.latest)
-        if self.age_minutes is None and not self.history.attempts and not self.latest.is_terminal:
-            self.age_minutes = self.latest.age_minutes
+        if not self.history.attempts and not self.latest.is_terminal:
+            self.age_minutes = self.latest.age_minutes if self.age_minutes is None else self.age_minutes
+            self.last_change = self.latest.updated_at or self.last_change
         self.skip = self.recheck(self.latest, self.target)
         return next_step(self.latest, self.history, self.skip, late=late)
 
@@ -252,6 +254,7 @@ class Attempt:
             reason=reason(outcome, self.history, self.latest, skip=self.skip, unsent=self.unsent),
             status=self.latest.status if self.latest else None,
             age_minutes=self.age_minutes,
+            last_change=self.last_change,
             limit=self.target.limit,
             dashboard_url=(self.latest.dashboard_url if self.latest else None) or self.target.dashboard_url,
             request_ids=self.history.request_ids,

@@ -32,6 +32,20 @@ class LimitSource(enum.StrEnum):
     TOTAL = "total"
     """`max_total_minutes` of the policy, since the run's creation."""
 
+    @property
+    def in_words(self) -> str:
+        """Who set it, as the end of a sentence about the limit."""
+        return _IN_WORDS[self]
+
+
+_IN_WORDS = {
+    LimitSource.PERSON: "by policy",
+    LimitSource.PROCESSOR: "by policy, for its processor",
+    LimitSource.LEARNED: "learned from its processor's runs",
+    LimitSource.RUN: "of the run's own metadata",
+    LimitSource.TOTAL: "by policy, since its creation",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:

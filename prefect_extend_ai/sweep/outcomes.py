@@ -69,6 +69,9 @@ class Cancellation(BaseModel):
         default=[], description="Request ids of its cancels and of failed calls, for Extend's support."
     )
     record: UUID | None = Field(default=None, description="The Prefect artifact that holds the final run object.")
+    last_change: datetime | None = Field(
+        default=None, description="When it last changed before any cancel of this sweep."
+    )
     resubmission: Resubmission | None = Field(
         default=None, description="What came of submitting its document again; None where that was not to be, or is to."
     )
@@ -77,6 +80,14 @@ class Cancellation(BaseModel):
         default=None, description="The number of the run that replaces it, or is to; the first one has 1."
     )
     chain: list[ChainedRun] = Field(default=[], description="The earlier runs of its document, the first run first.")
+
+    @property
+    def why_stale(self) -> str | None:
+        """Why the sweep selected it: "no change for 81 min, limit 60 min by policy"; None where it was named."""
+        if self.limit is None:
+            return None
+        age = f"no change for {self.age_minutes:.0f} min, " if self.age_minutes is not None else ""
+        return f"{age}limit {self.limit.minutes:,} min {self.limit.source.in_words}"
 
     @property
     def first_run(self) -> str:

@@ -11,6 +11,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import pairwise
+from urllib.parse import unquote
 from uuid import UUID
 from xml.etree import ElementTree as ET
 
@@ -36,8 +37,9 @@ from prefect_extend_ai.rendering import (
 )
 from prefect_extend_ai.rendering.inert import HIDDEN, address
 from prefect_extend_ai.rendering.picture import STALE, YOUNG, draw_picture
+from prefect_extend_ai.rendering.records import Whence, record_fragment
 from prefect_extend_ai.rendering.words import age
-from prefect_extend_ai.runs import Run
+from prefect_extend_ai.runs import Run, RunKind
 from prefect_extend_ai.sweep.learning import LearnedLimit
 from prefect_extend_ai.sweep.limits import Limit, LimitSource
 from prefect_extend_ai.sweep.report import Cancellation, Outcome, PendingCancel, SweepReport
@@ -554,8 +556,42 @@ def test_a_report_of_nothing_at_all_is_a_page_all_the_same():
 def test_each_run_is_linked_to_its_dashboard_and_its_record():
     record = UUID(int=7)
     page = page_of(report_of([cancellation(record=record)]))
-    assert links(page) == [FLOW_RUN, DASHBOARD, record_url(record)]
+    # At the heading of the run, for a record may hold several.
+    assert links(page) == [FLOW_RUN, DASHBOARD, f"{record_url(record)}#:~:text=Classify%20run%20clr_Xy5"]
     assert ["clr_Xy5", "cancelled", "3\u00a0h", "record", "No change for 3 h; the limit is 60 min."] in table_rows(page)
+
+
+def test_report_and_record_link_the_events_of_each_run():
+    def events(kind, run_id):
+        return f"http://127.0.0.1:4200/events?resource=extend.{kind.object_name}.{run_id}"
+
+    theirs = events(RunKind.CLASSIFY, "clr_Xy5")
+    assert links(page_of(report_of([cancellation()]), events_url=events)) == [FLOW_RUN, DASHBOARD, theirs]
+    whence = Whence(FLOW_RUN, events)
+    assert links(record_page(run_of(), cancellation(), whence=whence))[:2] == [FLOW_RUN, theirs]
+
+
+def test_a_record_says_why_by_which_sweep_and_the_last_change():
+    told = cancellation(
+        age_minutes=81.2,
+        limit=Limit(60, LimitSource.PERSON),
+        last_change=datetime(2026, 3, 1, 9, 30, 5, tzinfo=UTC),
+    )
+    rows = table_rows(record_page(run_of(), told, whence=Whence(FLOW_RUN)))
+    assert ["Why", "no change for 81 min, limit 60 min by policy"] in rows
+    assert ["Last change before the cancel", "2026-03-01 09:30:05 UTC"] in rows
+    assert ["Sweep", "flow run"] in rows
+
+
+def test_a_link_lands_on_the_heading_of_its_run_alone():
+    runs = [run_of(id=f"clr_{place}-x") for place in range(3)]
+    page = shared_record_page([(run, cancellation(run_id=run.id)) for run in runs])
+    for run in runs:
+        # What a browser looks for: https://wicg.github.io/scroll-to-text-fragment, a dash is part of its syntax.
+        _, sought = record_fragment(run.kind, run.id).split("#:~:text=")
+        assert "-" not in sought
+        shown = "".join(token.content for token in MarkdownIt().parse(page) if token.type == "inline")
+        assert shown.replace("\\", "").count(unquote(sought)) == 1
 
 
 def test_a_status_is_shown_where_it_says_more_than_the_outcome():

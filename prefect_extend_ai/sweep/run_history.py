@@ -1,0 +1,120 @@
+"""What happened to one run: what events, reports and pending entries say of it, put together. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from prefect_extend_ai.sweep.journal import CancelIntent
+from prefect_extend_ai.sweep.report import Cancellation, SweepReport
+
+__all__ = ["RunEvent", "from_event", "from_intent", "from_report", "merged"]
+
+OPEN = "still open"
+PENDING = "pending"
+"""Outcome of a run that an interrupted sweep was about to cancel."""
+
+
+class RunEvent(BaseModel):
+    """One thing that happened to a run.
+
+    Attributes:
+        at: when.
+        outcome: the `Outcome` it had in a sweep; `pending`, or the name of another event of the run, else.
+        reason: why, in words.
+        flow_run_id: the sweep.
+        record: the artifact that holds the final object.
+        resubmitted_as: the run that its document was submitted again as.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    outcome: str
+    reason: str | None = None
+    flow_run_id: UUID | None = None
+    record: UUID | None = None
+    resubmitted_as: str | None = None
+
+
+def from_event(name: str, at: datetime, payload: Mapping[str, Any], flow_run_id: UUID | None) -> RunEvent | None:
+    """What an event of the run says, `extend.classify_run.cancelled` say; None where it cannot be read."""
+    what = name.rpartition(".")[2]
+    resubmitted_as = payload.get("resubmitted_as")
+    # A run is submitted again because it was cancelled: one thing that a sweep did.
+    outcome = payload.get("outcome") if what in ("cancelled", "resubmitted") else what
+    try:
+        return RunEvent(
+            at=at,
+            outcome=outcome or "cancelled",
+            flow_run_id=flow_run_id,
+            record=payload.get("record") or None,
+            resubmitted_as=resubmitted_as or None,
+        )
+    except ValidationError:
+        return None
+
+
+def from_report(report: SweepReport, run_id: str, at: datetime, flow_run_id: UUID | None) -> Iterator[RunEvent]:
+    """What a sweep's report says of the run; nothing where it was a dry run."""
+    if report.dry_run:
+        return
+    for each in (*report.cancellations, *report.recovered):
+        if each.run_id == run_id:
+            yield RunEvent(
+                at=at,
+                outcome=each.outcome.value,
+                reason=_reason(each),
+                flow_run_id=flow_run_id,
+                record=each.record,
+                resubmitted_as=getattr(each, "resubmitted_as", None),
+            )
+
+
+def from_intent(intent: CancelIntent, run_id: str) -> RunEvent | None:
+    """What an open entry says of the run; None where it is not open there."""
+    if run_id not in intent.run_ids:
+        return None
+    known = intent.known.get(run_id)
+    if known is None:
+        reason = "a sweep was about to cancel it and is not known to have ended: the next one reads it again"
+        return RunEvent(at=intent.opened_at, outcome=PENDING, reason=reason, flow_run_id=intent.flow_run_id)
+    sent = "no cancel" if known.attempts == 0 else f"{known.attempts or 'some'} cancels"
+    after = "sweeps ask for it no more" if known.set_aside else "sweeps read it again"
+    return RunEvent(
+        at=known.since,
+        outcome=known.outcome.value if known.outcome else PENDING,
+        reason=f"{OPEN}: {sent} sent, last status {known.status or 'unknown'}; {after}",
+        flow_run_id=intent.flow_run_id,
+    )
+
+
+def merged(found: Iterable[RunEvent]) -> list[RunEvent]:
+    """Oldest first; what several sources say of one outcome in one flow run is one entry, with all that they know."""
+    entries: dict[tuple[object, str], RunEvent] = {}
+    for each in sorted(found, key=lambda each: each.at):
+        # Without a flow run nothing tells two apart but the time.
+        key = (each.flow_run_id or each.at, each.outcome)
+        before = entries.get(key)
+        entries[key] = each if before is None else _joined(before, each)
+    return sorted(entries.values(), key=lambda each: each.at)
+
+
+def _joined(one: RunEvent, other: RunEvent) -> RunEvent:
+    reasons = dict.fromkeys(reason for reason in (one.reason, other.reason) if reason is not None)
+    return one.model_copy(
+        update={
+            # What a sweep said comes before what has been open since.
+            "reason": "; ".join(sorted(reasons, key=lambda reason: reason.startswith(OPEN))) or None,
+            "record": one.record or other.record,
+            "resubmitted_as": one.resubmitted_as or other.resubmitted_as,
+        }
+    )
+
+
+def _reason(each: Cancellation) -> str:
+    return "; ".join(part for part in (each.why_stale, each.reason) if part)
