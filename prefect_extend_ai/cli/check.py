@@ -21,6 +21,7 @@ from prefect_extend_ai.cli.help_texts import FAILED
 from prefect_extend_ai.cli.limits import check_limits
 from prefect_extend_ai.cli.reach import prefect_api
 from prefect_extend_ai.cli.references import check_references
+from prefect_extend_ai.cli.retention import check_retention
 from prefect_extend_ai.cli.sweeps import Watches
 from prefect_extend_ai.cli.unswept import same_account
 from prefect_extend_ai.cli.watch import judge_schedules, judge_watch
@@ -185,6 +186,11 @@ async def _check_limits(seen: Seen) -> list[Finding]:
     return await check_limits(seen.fleet, seen.blocks)
 
 
+async def _check_retention(seen: Seen) -> list[Finding]:
+    found = await check_retention(seen.prefect)
+    return [found] if found is not None else []
+
+
 PREFECT_CHECKS: tuple[Callable[[Seen], Awaitable[list[Finding]]], ...] = (
     _check_blocks,
     _check_references,
@@ -192,5 +198,6 @@ PREFECT_CHECKS: tuple[Callable[[Seen], Awaitable[list[Finding]]], ...] = (
     _check_others,
     _check_pending,
     _check_limits,
+    _check_retention,
 )
 """What is checked in Prefect, in the order in which it is printed."""

@@ -31,6 +31,8 @@ for _name, _function in {
     "check": "prefect_extend_ai.cli.check:run_check",
     "serve": "prefect_extend_ai.cli.serve:run_serve",
     "advise": "prefect_extend_ai.cli.advise:run_advise",
+    "explain": "prefect_extend_ai.cli.explain:run_explain",
+    "purge": "prefect_extend_ai.cli.purge:run_purge",
     "sandbox": "prefect_extend_ai.sandbox.command:sandbox",
 }.items():
     # By name, so that `--help` does not wait for what the commands import.

@@ -116,6 +116,27 @@ COMMANDS = {
         "suggested limit, and how many healthy runs a limit would have cancelled. The account is read from "
         "EXTEND_API_KEY and the other EXTEND_* variables, or from .env, or else from the saved block. Changes nothing.",
     ),
+    "explain": CommandHelp(
+        "Say what happened to single runs: what Extend has of them now, and what sweeps did, when and why.",
+        (
+            "prefect-extend-ai explain clr_Xj8mK2pL9nR4vT7qY5wZ",
+            "prefect-extend-ai explain clr_Xj8mK2pL9nR4vT7qY5wZ --json",
+            "prefect-extend-ai explain https://dashboard.extend.ai/runs/exr_Xj8mK2pL9nR4vT7qY5wZ",
+        ),
+        "Read from Prefect's events, the reports of sweeps and the entries that are still open; dry runs are left out. "
+        "It says how far back the reports go. Changes nothing.",
+    ),
+    "purge": CommandHelp(
+        "Delete records from Prefect: the final objects of single runs, or all that are old.",
+        (
+            "prefect-extend-ai purge --run clr_Xj8mK2pL9nR4vT7qY5wZ --dry-run",
+            "prefect-extend-ai purge --run clr_Xj8mK2pL9nR4vT7qY5wZ exr_Xj8mK2pL9nR4vT7qY5wZ",
+            "prefect-extend-ai purge --older-than 30",
+        ),
+        "Asks nothing before it deletes. A record of several runs is written anew without those that are named. What "
+        "is still open is kept until a sweep has finished it. Reports hold ids only and stay.",
+        {FAILED: "Failed; or a run that was named is still open, and its record was kept."},
+    ),
     "sandbox": CommandHelp(
         "Serve a sandbox of Extend's API for dry runs and tests.",
         (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -32,11 +31,10 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-RECORDED_META = "extend_recorded"
-"""Metadata: the runs whose final object a completed intent has recorded."""
-
-RESUBMITTED_META = "extend_resubmitted"
-"""Metadata: by run, the run that a completed intent has submitted in its place."""
+RECORDED_META = "extend_recorded_"
+RESUBMITTED_META = "extend_resubmitted_"
+"""Metadata, followed by a run: that a completed intent has recorded it, and which run it has submitted in its place.
+Each has an entry of its own, because Prefect cuts off a value at 500 characters."""
 
 
 async def pending_intents(client: PrefectClient) -> list[CancelIntent]:
@@ -73,20 +71,21 @@ async def _of_completed(store: ArtifactStore, kind: RunKind, since: datetime, na
     async for artifact in store.read(completed, sort=ArtifactSort.CREATED_DESC):
         if artifact.created is None or artifact.created < since:
             break
-        with contextlib.suppress(ValueError):
-            found.update(json.loads((artifact.metadata_ or {}).get(name, "[]")))
+        found.update(each.removeprefix(name) for each in (artifact.metadata_ or {}) if each.startswith(name))
     return found
 
 
-async def write_pending(store: ArtifactStore, intent: CancelIntent) -> UUID:
-    """Write an intent that is pending; its artifact's id. Raises RecordError."""
+async def write_pending(store: ArtifactStore, intent: CancelIntent, owner: Mapping[str, UUID | None]) -> UUID:
+    """Write an intent that is pending; its artifact's id. Raises RecordError.
+
+    It belongs to the flow run or task run that writes it: Prefect's vacuum deletes what belongs to old ones.
+    """
     artifact = await store.write(
         key=_key(intent.scope),
         type="json",
         description="Write-ahead: these runs are about to be cancelled. The next sweep recovers what is left open.",
         data=intent.model_dump(mode="json"),
-        flow_run_id=intent.flow_run_id,
-        task_run_id=intent.task_run_id,
+        **owner,
     )
     return artifact.id
 
@@ -100,7 +99,8 @@ async def write_completed(
         type="markdown",
         description="Completed: the final object of each of these runs is recorded, or none was cancelled.",
         data=_completed_page(intent, resubmitted),
-        metadata_={RECORDED_META: json.dumps(recorded), RESUBMITTED_META: json.dumps(dict(resubmitted))},
+        metadata_={f"{RECORDED_META}{run_id}": run_id for run_id in recorded}
+        | {f"{RESUBMITTED_META}{run_id}": new_run for run_id, new_run in resubmitted.items()},
         flow_run_id=intent.flow_run_id,
         task_run_id=intent.task_run_id,
     )

@@ -47,6 +47,9 @@ BATCH_LASTS = timedelta(minutes=10)
 RECENT = timedelta(hours=1)
 """How far back a sweep looks for what others have recorded at the same time; none lasts longer by default."""
 
+RENEW_AFTER = timedelta(days=1)
+"""An open entry that is older is written again by the next sweep, so that none gets as old as Prefect keeps things."""
+
 _at_work: set[UUID] = set()
 """Intents that a sweep in this process is at work on."""
 
@@ -104,6 +107,7 @@ class PrefectJournal:
         self._lasts = lasts
         self._artifacts: dict[UUID, UUID] = {}
         self._logged: set[UUID] = set()
+        self._old: dict[UUID, CancelIntent] = {}
         self._recorded: dict[UUID | None, dict[UUID, dict[str, Recorded]]] = {}
 
     @property
@@ -132,7 +136,7 @@ class PrefectJournal:
         )
         _at_work.add(intent.id)
         self._logged.add(intent.id)
-        self._artifacts[intent.id] = await write_pending(self.store, intent)
+        self._artifacts[intent.id] = await write_pending(self.store, intent, self._owners)
         return intent
 
     async def contested(self, intent: CancelIntent) -> set[str]:
@@ -151,7 +155,7 @@ class PrefectJournal:
     async def claim(self, intent: CancelIntent) -> set[str]:
         """Write down that creates are about to be sent; which must not be, because another intent has claimed them."""
         before = self._artifacts.get(intent.id)
-        own = await write_pending(self.store, intent)
+        own = await write_pending(self.store, intent, self._owners)
         self._artifacts[intent.id] = own
         if before is not None:
             self.store.delete(before)
@@ -209,7 +213,7 @@ class PrefectJournal:
         narrowed = intent.narrowed(still_open, recorded, looked_at, plans)
         before = self._artifacts.get(intent.id)
         if narrowed.is_open:
-            self._artifacts[intent.id] = await write_pending(self.store, narrowed)
+            self._artifacts[intent.id] = await write_pending(self.store, narrowed, self._owners)
         else:
             await write_completed(self.store, intent, narrowed.recorded, narrowed.resubmitted)
             self._artifacts.pop(intent.id, None)
@@ -219,8 +223,15 @@ class PrefectJournal:
         return narrowed
 
     async def finish(self) -> None:
-        """Wait for what is still being deleted. What is not deleted then, the next sweep deletes."""
+        """Renew what is open and old, and wait for what is being deleted: the next sweep deletes what is left then."""
         _at_work.difference_update(self._logged)
+        for artifact_id, intent in self._old.items():
+            if self._artifacts.get(intent.id) == artifact_id:
+                try:
+                    self._artifacts[intent.id] = await write_pending(self.store, intent, self._owners)
+                    self.store.delete(artifact_id)
+                except RecordError as error:
+                    logger.warning("An entry that is still open could not be renewed; the next sweep does: %s", error)
         await self.store.finish()
 
     async def pending(self) -> list[CancelIntent]:
@@ -233,23 +244,28 @@ class PrefectJournal:
                     self.store.delete(self._artifacts[intent.id])
                 intents[intent.id] = intent
                 self._artifacts[intent.id] = artifact.id
+                if artifact.created is not None and datetime.now(UTC) - artifact.created >= RENEW_AFTER:
+                    self._old[artifact.id] = intent
         return sorted(intents.values(), key=lambda intent: intent.opened_at)
 
     async def write(self, **facts: Any) -> Artifact:
         """Create an artifact of the flow run or task run of this journal, of these fields. Raises RecordError."""
-        return await self.store.write(flow_run_id=self.flow_run_id, task_run_id=self.task_run_id, **facts)
+        return await self.store.write(**self._owners, **facts)
 
     async def is_writable(self) -> bool:
         """Whether a small artifact can be written, which is deleted again."""
-        owner = {"flow_run_id": self.flow_run_id, "task_run_id": self.task_run_id}
         try:
             probe = await self.store.write(
-                type="markdown", description="Can anything be written?", data="A test.", **owner
+                type="markdown", description="Can anything be written?", data="A test.", **self._owners
             )
         except RecordError:
             return False
         self.store.delete(probe.id)
         return True
+
+    @property
+    def _owners(self) -> dict[str, UUID | None]:
+        return {"flow_run_id": self.flow_run_id, "task_run_id": self.task_run_id}
 
     @property
     def _owner(self) -> UUID | None:

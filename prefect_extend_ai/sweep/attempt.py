@@ -85,13 +85,9 @@ class Attempt:
         account: AccountWitness,
         listing: ListingWitness | None,
     ) -> None:
-        self.client = client
-        self.kind = kind
-        self.target = target
+        self.client, self.kind, self.target = client, kind, target
         self.recheck = recheck
-        self.stop = stop
-        self.account = account
-        self.listing = listing
+        self.stop, self.account, self.listing = stop, account, listing
         self.give_up_at = loop_time() + TURN_SECONDS
         self.deadline = math.inf
         self.is_sending = False
@@ -102,8 +98,7 @@ class Attempt:
         self.last_change = target.updated_at
         self.skip: str | None = None
         self.unsent = ""
-        self.old_checks = 0
-        self.lost_connections = 0
+        self.old_checks = self.lost_connections = 0
 
     async def once(self) -> Outcome | Step:
         """Check the run and cancel it if the check says so; only read it where no cancel may be sent."""
@@ -168,7 +163,7 @@ class Attempt:
             return await self._unread(error, late=late)
         self.history.on_read(self.latest)
         if not self.history.attempts and not self.latest.is_terminal:
-            self.age_minutes = self.latest.age_minutes if self.age_minutes is None else self.age_minutes
+            self.age_minutes = self.age_minutes or self.latest.age_minutes
             self.last_change = self.latest.updated_at or self.last_change
         self.skip = self.recheck(self.latest, self.target)
         return next_step(self.latest, self.history, self.skip, late=late)

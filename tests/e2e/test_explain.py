@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from uuid import uuid4
@@ -22,7 +23,11 @@ from prefect_extend_ai import (
 )
 from prefect_extend_ai.errors import RecordError
 from prefect_extend_ai.flows import cancel_runs, cancel_stale_runs
+from prefect_extend_ai.prefect_io import prefect_journal
+from prefect_extend_ai.prefect_io.purging import Step, purge
 from prefect_extend_ai.sandbox import Behaviour, serve
+from prefect_extend_ai.sweep import NamedRuns, Sweep
+from prefect_extend_ai.sweep.scan import Target
 
 
 def account_of(sandbox):
@@ -113,3 +118,73 @@ async def test_ids_of_two_kinds_are_refused_before_any_request(prefect_server, s
             with pytest.raises(SweepFailed, match="'exr_1' looks like an extract run"):
                 await cancel_runs(account_of(sandbox), ids, kind=kind)
     assert world.journal == []
+
+
+async def explained(prefect_server, sandbox, *words, status=0):
+    """What `prefect-extend-ai explain --json` prints, in a process of its own."""
+    environment = (
+        os.environ | prefect_server.settings | {"EXTEND_API_KEY": "sk_sandbox", "EXTEND_BASE_URL": sandbox.url}
+    )
+    program = "from prefect_extend_ai.cli import main; main()"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, "explain", *words, env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == status
+    return said.decode()
+
+
+async def test_explain_tells_what_sweeps_did_with_a_run(prefect_server, stuck):
+    world = stuck(2)
+    hanging, cancelled = world.stale()
+    world.get(hanging).cancel_mode = "never"
+    with serve(world) as sandbox:
+        account, policy = account_of(sandbox), StalePolicy(confirm_seconds=1)
+        ran = []
+        for dry_run in (True, False, False):
+            state = await cancel_stale_runs(account, policy=policy, dry_run=dry_run, return_state=True)
+            ran.append(str(state.state_details.flow_run_id))
+        found = json.loads(await explained(prefect_server, sandbox, cancelled, hanging, "clr_nobody", "--json"))
+        words = await explained(prefect_server, sandbox, f"https://dashboard.extend.ai/runs/{hanging}")
+    first, second, nobody = found
+    assert set(first) == {"run_id", "kind", "status", "history", "looked_back_to"}
+    assert (first["run_id"], first["kind"], first["status"]) == (cancelled, "classify", "CANCELLED")
+    (entry,) = first["history"]
+    assert set(entry) == {"at", "outcome", "reason", "flow_run_id", "record", "resubmitted_as"}
+    assert (entry["outcome"], entry["flow_run_id"]) == ("cancelled", ran[1])
+    assert entry["reason"].startswith("no change for 120 min, limit 60 min by policy; 1 cancel sent")
+    assert entry["record"] is not None
+    assert second["status"] == "PROCESSING"
+    assert [(each["outcome"], each["flow_run_id"]) for each in second["history"]] == [
+        ("unconfirmed", ran[1]),
+        ("deferred", ran[2]),
+    ]
+    assert nobody["status"] is None
+    assert nobody["history"] == []
+    assert nobody["looked_back_to"] < entry["at"]
+    assert "unconfirmed: no change for 120 min" in words
+    assert f"events?resource=extend.classify_run.{hanging}" in words
+
+
+async def test_a_purge_takes_one_run_out_of_a_shared_record(prefect_server, stuck, artifacts):
+    world = stuck(3)
+    first, second, third = world.stale()
+    with serve(world) as sandbox:
+        account = account_of(sandbox)
+        async with account.get_client() as client, prefect_journal(account, RunKind.CLASSIFY, "test") as journal:
+            sweep = Sweep(client, journal, NamedRuns(RunKind.CLASSIFY, [first, second, third]), runs_a_record=3)
+            await sweep.cancel_batch([Target(run_id) for run_id in (first, second, third)])
+            await sweep.finish()
+    (shared,) = artifacts.holding(second)
+    async with get_client() as client:
+        looked = [each async for _, each in purge(client, run_ids=[second], dry_run=True)]
+        assert [each.step for each in looked] == [Step.REWRITE]
+        assert artifacts.one(shared["id"]) == shared
+        done = [each async for _, each in purge(client, run_ids=[second])]
+        assert done == looked
+        (rewritten,) = artifacts.holding(first)
+        assert rewritten["id"] != shared["id"]
+        assert second not in json.dumps(rewritten)
+        assert artifacts.all(id={"any_": [shared["id"]]}) == []
+        assert [each.step async for _, each in purge(client, run_ids=[first, third])] == [Step.DELETE]
+    assert artifacts.holding(third) == []
