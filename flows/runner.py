@@ -19,7 +19,6 @@ from prefect_extend_ai.flows.reporting import leave_report, report_sweep, rules
 from prefect_extend_ai.flows.retrying import retried
 from prefect_extend_ai.flows.stopping import stopping_gently
 from prefect_extend_ai.prefect_io.events import emit_sweep, tell_cancelled
-from prefect_extend_ai.prefect_io.flow_runs import SKIPPED
 from prefect_extend_ai.prefect_io.journal import PrefectJournal, prefect_journal
 from prefect_extend_ai.prefect_io.reports import read_history
 from prefect_extend_ai.sweep import Selection, Selector, Sweep, batches, runs_a_record
@@ -75,7 +74,7 @@ async def run_sweep(
                 done = report.model_copy(update={"skipped": why})
                 get_run_logger().info(done.headline)
                 await rename(journal, credentials, done)
-                return Completed(name=SKIPPED, message=done.headline, data=done)
+                return Completed(message=done.headline, data=done)
             sweep = Sweep(
                 client,
                 journal,

@@ -22,7 +22,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect_extend_ai.cli.blocks import deployment_name
 from prefect_extend_ai.cli.fleet import SWEEP, Member
 from prefect_extend_ai.cli.watch import LastSweep, PastRun, ScheduleFacts, Watch
-from prefect_extend_ai.prefect_io.flow_runs import SKIPPED
+from prefect_extend_ai.prefect_io.flow_runs import was_skipped
 from prefect_extend_ai.rendering import visible
 from prefect_extend_ai.runs import RunKind
 
@@ -138,7 +138,7 @@ class Watches:
 
 def _is_real(run: FlowRun) -> bool:
     """Whether it swept for real: no dry run, and not left to a later sweep."""
-    return not run.parameters.get("dry_run") and run.state_name != SKIPPED
+    return not run.parameters.get("dry_run") and not was_skipped(run.state)
 
 
 def last_sweep(run: FlowRun, now: datetime) -> LastSweep:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId, FlowRunFilterStartTime
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 
@@ -16,13 +17,11 @@ from prefect_extend_ai.prefect_io.artifacts import ArtifactStore
 from prefect_extend_ai.prefect_io.liveness import sign_of_life
 from prefect_extend_ai.prefect_io.naming import is_made_up
 from prefect_extend_ai.sweep.lateness import SweepRun, is_late, superseded_by
+from prefect_extend_ai.sweep.report import SKIPPED
 
-__all__ = ["SKIPPED", "FlowRuns"]
+__all__ = ["FlowRuns", "was_skipped"]
 
 logger = logging.getLogger(__name__)
-
-SKIPPED = "Skipped"
-"""Name of the Completed state of a sweep that another made unnecessary."""
 
 LOOK_BACK = timedelta(days=1)
 """Before a late sweep's scheduled time: those that began then tell whether one that began later was skipped."""
@@ -114,5 +113,10 @@ def _as_sweep(flow_run: FlowRun, longest: timedelta) -> SweepRun | None:
         parameters=flow_run.parameters,
         alive=datetime.now(UTC) - started < longest if sign is None else sign,
         completed=state.is_completed(),
-        skipped=state.name == SKIPPED,
+        skipped=was_skipped(state),
     )
+
+
+def was_skipped(state: State[Any] | None) -> bool:
+    """Whether a sweep ended so because another made it unnecessary: Completed like any other, by its message."""
+    return state is not None and state.is_completed() and (state.message or "").startswith(SKIPPED)

@@ -29,6 +29,9 @@ __all__ = [
     "SweepReport",
 ]
 
+SKIPPED = "Skipped: "
+"""How the headline of a sweep begins that another made unnecessary."""
+
 
 class SweepReport(BaseModel):
     """What one sweep, or one cancellation by id, did: the flow's result."""
@@ -151,7 +154,7 @@ class SweepReport(BaseModel):
         """One sentence for a person: "Cancelled 3 of 4 stale classify runs; 1 finished first"."""
         which = "stale " if self.limit_minutes is not None else ""
         if self.skipped is not None:
-            return f"Skipped: {self.skipped}"
+            return f"{SKIPPED}{self.skipped}"
         if self.refusal is not None:
             return f"Refused, nothing was cancelled: {self.refusal}"
         if not self.selected and self.trouble:
