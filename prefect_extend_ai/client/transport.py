@@ -10,13 +10,13 @@ from importlib.metadata import version
 from typing import TypeVar
 
 import httpx
-import stamina
 from pydantic import SecretStr
 
 from prefect_extend_ai.client.connections import Connect
 from prefect_extend_ai.client.exchange import AWAY, Call, JsonBody, Reservation, Wire
 from prefect_extend_ai.client.rate_limiter import RateLimiter, TooLate
 from prefect_extend_ai.client.responses import ApiResponse
+from prefect_extend_ai.client.retries import with_retries
 from prefect_extend_ai.errors import (
     ExtendError,
     ExtendNetworkError,
@@ -29,9 +29,6 @@ from prefect_extend_ai.errors import (
 from prefect_extend_ai.runs import FRESH, Moment, loop_time
 
 __all__ = ["Transport"]
-
-ATTEMPTS = 5
-"""Most attempts for a read; attempts that end in a 429 are not counted."""
 
 Params = Mapping[str, str | int]
 T = TypeVar("T")
@@ -226,7 +223,7 @@ class Transport:
                     return True
             return False
 
-        return await _with_retries(retry, lambda: self._once(call, self._creates, "POST", path))
+        return await with_retries(retry, lambda: self._once(call, self._creates, "POST", path))
 
     async def _read(self, call: Call, path: str, params: Params | None) -> ApiResponse:
         def retry(error: Exception) -> bool | float:
@@ -237,7 +234,7 @@ class Transport:
                 return False
             return True if call.asked_to_wait is None else call.asked_to_wait
 
-        return await _with_retries(retry, lambda: self._once(call, self._reads, "GET", path, params))
+        return await with_retries(retry, lambda: self._once(call, self._reads, "GET", path, params))
 
     async def _once(
         self, call: Call, limiter: RateLimiter, method: str, path: str, params: Params | None = None
@@ -295,14 +292,3 @@ class Transport:
             request_id=call.limited.request_id,
             retryable=call.limited.retryable,
         )
-
-
-async def _with_retries(
-    on: Callable[[Exception], bool | float], send: Callable[[], Awaitable[ApiResponse]]
-) -> ApiResponse:
-    async for attempt in stamina.retry_context(
-        on=on, attempts=ATTEMPTS, timeout=None, wait_initial=0.5, wait_max=5, wait_jitter=1
-    ):
-        with attempt:
-            return await send()
-    raise AssertionError("the last attempt returns or raises")  # pragma: no cover

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from uuid import UUID
 
 from prefect_extend_ai.client import ExtendClient, ReservedCancel
 from prefect_extend_ai.errors import (
@@ -18,6 +15,7 @@ from prefect_extend_ai.errors import (
     ExtendTransportError,
 )
 from prefect_extend_ai.runs import FRESH, Run, RunKind, loop_time
+from prefect_extend_ai.sweep.checks import age_of, sent_at, too_old
 from prefect_extend_ai.sweep.decision import (
     REFUSAL_READS,
     CancelHistory,
@@ -25,16 +23,15 @@ from prefect_extend_ai.sweep.decision import (
     Step,
     next_step,
     response_to,
-    went_on,
 )
 from prefect_extend_ai.sweep.reasons import reason
-from prefect_extend_ai.sweep.report import Cancellation, Outcome
-from prefect_extend_ai.sweep.resubmission import Request
+from prefect_extend_ai.sweep.report import Outcome
+from prefect_extend_ai.sweep.result import Result
 from prefect_extend_ai.sweep.scan import Target
 from prefect_extend_ai.sweep.stop import GivenUp, Stop, run_until
 from prefect_extend_ai.sweep.witness import ACCOUNT_ERRORS, AccountWitness, ListingWitness
 
-__all__ = ["LAST_READ_SECONDS", "OLD_CHECKS", "TURN_SECONDS", "Attempt", "Result"]
+__all__ = ["LAST_READ_SECONDS", "OLD_CHECKS", "TURN_SECONDS", "Attempt"]
 
 TURN_SECONDS = 120.0
 """Seconds after which a run is left for the next sweep, if no cancel could be sent by then."""
@@ -44,31 +41,6 @@ LAST_READ_SECONDS = 5.0
 
 OLD_CHECKS = 3
 """Checks in a row that were too old when their cancel could be sent, after which a run is an error."""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How one run ended.
-
-    Attributes:
-        cancellation: the outcome, for the report.
-        final: the final run object, complete; None where the run has not ended, or was not found.
-        open: whether a cancel of ours may still take effect, so that a later sweep has to read the run again.
-        attempts: how many cancels were sent, throttled ones included.
-        may_be_ours: whether a cancel was accepted, or its answer lost.
-        request: the request that submits its document again, where it is to be.
-    """
-
-    cancellation: Cancellation
-    final: Run | None = None
-    open: bool = False
-    attempts: int = 0
-    may_be_ours: bool = False
-    request: Request | None = None
-
-    def recorded_in(self, record: UUID | None) -> Cancellation:
-        """The outcome, with the artifact that holds the final object."""
-        return self.cancellation.model_copy(update={"record": record})
 
 
 class Attempt:
@@ -112,7 +84,9 @@ class Attempt:
             return await run_until(self.stop, self._check_and_cancel(), self._ends)
         except GivenUp:
             if self.is_sending:
-                return self._lost(ExtendTransportError("the sweep was stopped before the response arrived"))
+                self.history.on_error(ExtendTransportError("the sweep was stopped before the response arrived"))
+                self.history.on_sent(CancelResponse.LOST, "none")
+                return Step.WAIT
             return Step.AGAIN if self.history.attempts else self._deferred(self.stop.reason)
 
     async def _check_and_cancel(self) -> Outcome | Step:
@@ -191,14 +165,14 @@ class Attempt:
     async def _cancel(self, reserved: ReservedCancel) -> Outcome | Step:
         """Send one cancel, right after a read that asked for it."""
         if (left := FRESH - self._age()) < 0:
-            return self._too_old(self._how_old())
+            return self._too_old(too_old(self._age()))
         try:
             response = await reserved.send(self._before_send, left)
         except ExtendError as error:
             self.is_sending = False
             return await self._not_accepted(error)
         self.is_sending = False
-        self.history.on_accepted(response.request_id, self._sent_at(response))
+        self.history.on_accepted(response.request_id, sent_at(response, self.client.now()))
         # A response with fewer fields than the read before is not the final object: the next read is.
         if self.latest is None or not response.is_terminal or not self.latest.raw.keys() <= response.raw.keys():
             return Step.WAIT
@@ -215,7 +189,7 @@ class Attempt:
 
     async def _not_accepted(self, error: ExtendError) -> Outcome | Step:
         if isinstance(error, ExtendNotSentError) and self.stop.reason is None and self._age() > FRESH:
-            return self._too_old(self._how_old())
+            return self._too_old(too_old(self._age()))
         self.history.on_error(error)
         if isinstance(error, ExtendRateLimitError | ExtendNotSentError):
             return self._not_sent(error)
@@ -242,47 +216,14 @@ class Attempt:
 
     def result(self, outcome: Outcome) -> Result:
         """The result, for the report and the record."""
-        final = self.latest if self.latest and self.latest.is_terminal and outcome is not Outcome.NOT_FOUND else None
-        cancellation = Cancellation(
-            run_id=self.target.run_id,
-            outcome=outcome,
-            reason=reason(outcome, self.history, self.latest, skip=self.skip, unsent=self.unsent),
-            status=self.latest.status if self.latest else None,
-            age_minutes=self.age_minutes,
-            last_change=self.last_change,
-            limit=self.target.limit,
-            dashboard_url=(self.latest.dashboard_url if self.latest else None) or self.target.dashboard_url,
-            request_ids=self.history.request_ids,
-        )
-        # Whatever its response, a cancel may have taken effect; and a run that was not found may exist all the same.
-        has_moved_on = outcome is Outcome.SPARED and self.latest is not None and went_on(self.latest)
-        is_open = self.history.attempts > 0 and final is None and not has_moved_on
-        return Result(
-            cancellation,
-            final,
-            open=is_open,
-            attempts=len(self.history.responses),
-            may_be_ours=self.history.may_have_taken_effect,
-        )
+        said = reason(outcome, self.history, self.latest, skip=self.skip, unsent=self.unsent)
+        result = Result.of(outcome, said, self.target, self.history, self.latest)
+        return result.seen(self.age_minutes, self.last_change)
 
     def _age(self) -> float:
         """Seconds since the reads that the cancel rests on were requested, by any clock."""
-        witnesses = [self.latest] if self.listing is None else [self.latest, self.listed]
-        asked = [run.asked_at if run else None for run in witnesses]
-        now = self.client.now()
-        return max(math.inf if moment is None else moment.age(now) for moment in asked)
-
-    def _how_old(self) -> str:
-        return (
-            f"the last was {self._age():.0f} s old when its cancel could be sent: look for slow responses of Extend, a "
-            "slow proxy, or a machine that was suspended"
-        )
-
-    def _sent_at(self, response: Run) -> datetime | None:
-        """When the cancel was sent, at the earliest, by the API's clock."""
-        if response.read_at is None or response.asked_at is None:
-            return None
-        return response.read_at - timedelta(seconds=response.asked_at.age(self.client.now()))
+        reads = [self.latest] if self.listing is None else [self.latest, self.listed]
+        return age_of(reads, self.client.now())
 
     def _ends(self) -> float:
         """When to give up this step. A cancel that was sent is waited for, whatever stops the sweep."""
@@ -303,8 +244,3 @@ class Attempt:
     def _deferred(self, why: str | None) -> Outcome:
         self.unsent = why or f"Extend's rate limit let no request through within {TURN_SECONDS:.0f} s"
         return Outcome.DEFERRED
-
-    def _lost(self, error: ExtendError) -> Step:
-        self.history.on_error(error)
-        self.history.on_sent(CancelResponse.LOST, "none")
-        return Step.WAIT

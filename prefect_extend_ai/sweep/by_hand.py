@@ -8,12 +8,12 @@ from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import ExtendError, ExtendTransportError
 from prefect_extend_ai.runs import CANCELLED, FAILED, Run, RunKind
 from prefect_extend_ai.sweep.again import Again, plans_left
-from prefect_extend_ai.sweep.attempt import Result
 from prefect_extend_ai.sweep.eligibility import find_created
 from prefect_extend_ai.sweep.journal import Journal, PlansLeft
 from prefect_extend_ai.sweep.report import Cancellation, Outcome
 from prefect_extend_ai.sweep.resubmission import CLOCK_GRAIN
 from prefect_extend_ai.sweep.resubmitting import Resubmitter
+from prefect_extend_ai.sweep.result import Result
 from prefect_extend_ai.sweep.stop import Stop
 from prefect_extend_ai.sweep.successors import find_successors
 from prefect_extend_ai.sweep.targets import Target

@@ -12,9 +12,10 @@ from contextlib import AbstractAsyncContextManager
 
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.runs import Run, RunKind, loop_time
-from prefect_extend_ai.sweep.attempt import Attempt, Result
+from prefect_extend_ai.sweep.attempt import Attempt
 from prefect_extend_ai.sweep.decision import Step
 from prefect_extend_ai.sweep.report import Outcome
+from prefect_extend_ai.sweep.result import Result
 from prefect_extend_ai.sweep.scan import Target
 from prefect_extend_ai.sweep.stop import Stop
 from prefect_extend_ai.sweep.witness import AccountWitness, ListingWitness

@@ -15,16 +15,17 @@ from dataclasses import dataclass, field, replace
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import RecordError
 from prefect_extend_ai.sweep.again import Again, plans_left
-from prefect_extend_ai.sweep.attempt import Result
 from prefect_extend_ai.sweep.cancelling import cancel_one
 from prefect_extend_ai.sweep.division import Division, divide
 from prefect_extend_ai.sweep.journal import CancelIntent, Journal
+from prefect_extend_ai.sweep.left_open import left_open
 from prefect_extend_ai.sweep.open_runs import OpenRuns
-from prefect_extend_ai.sweep.pending import after_attempt, worth_reporting
+from prefect_extend_ai.sweep.pending import worth_reporting
 from prefect_extend_ai.sweep.recorder import Recorder, Shelf
 from prefect_extend_ai.sweep.recovery import Recovery
 from prefect_extend_ai.sweep.report import Cancellation, OpenElsewhere, Outcome, PendingCancel, PendingResubmission
 from prefect_extend_ai.sweep.resubmitting import Resubmitter
+from prefect_extend_ai.sweep.result import Result
 from prefect_extend_ai.sweep.scan import Target
 from prefect_extend_ai.sweep.selectors import Selection, Selector
 from prefect_extend_ai.sweep.stop import Stop
@@ -36,7 +37,6 @@ logger = logging.getLogger(__name__)
 
 HANDLED = "another sweep is handling it"
 ENDED_BEFORE = "it had ended, and was recorded as this sweep began"
-RECORDED_ELSEWHERE = "another sweep has cancelled or found it, and recorded it, at the same time"
 
 
 @dataclass(slots=True)
@@ -76,12 +76,7 @@ class Sweep:
         self._account = AccountWitness(self.client, self.journal.scope.kind, self.stop)
         self._recorder = Recorder(self.journal, self.stop)
         runs = OpenRuns(
-            self.client,
-            self.journal,
-            self.stop,
-            self._slot,
-            self._account,
-            raises_alarms=self.raises_alarms,
+            self.client, self.journal, self.stop, self._slot, self._account, raises_alarms=self.raises_alarms
         )
         self._resubmitter = Resubmitter(self.client, self.journal, self.stop)
         self._recovery = Recovery(runs, self._recorder, self._resubmitter)
@@ -112,7 +107,7 @@ class Sweep:
     async def finish(self) -> None:
         """Remember the alarms that this sweep raises, and complete the intents that could not be completed before."""
         if self.raises_alarms:
-            await self._recovery.remember_alarms()
+            await self._recovery.left.remember_alarms()
         await self._recorder.finish()
 
     async def resubmit_earlier(self) -> None:
@@ -175,12 +170,12 @@ class Sweep:
     async def _cancel_fresh(self, targets: Sequence[Target], on_done: Callable[[], None]) -> list[Cancellation]:
         if (reason := self.stop.reason) is not None:
             return [target.cancellation(Outcome.DEFERRED, reason) for target in targets]
-        earlier = {} if self.selector.is_named else self._recovery.plans_of({target.run_id for target in targets})
+        earlier = {} if self.selector.is_named else self._recovery.left.plans_of({target.run_id for target in targets})
         plans = self._resubmitter.plans(targets, earlier)
         try:
             intent = await self.journal.log([target.run_id for target in targets], plans)
             contested = await self.journal.contested(intent)
-            adopted = await self._recovery.adopt(intent)
+            adopted = await self._recovery.left.adopt(intent)
         except RecordError as error:
             reason = f"nothing more was cancelled, because it could not be written down first: {error}"
             self.stop.set(reason, error)
@@ -193,13 +188,15 @@ class Sweep:
             return result
 
         results = await asyncio.gather(*(one(target) for target in targets))
-        results = await self._record_untouched(intent, shelf, results)
+        results = await shelf.put_untouched(results)
         await shelf.flush()
-        still_open = {
-            each.cancellation.run_id: self._still_open(each, adopted)
-            for each in results
-            if self._is_open(each, adopted, contested)
-        }
+        still_open = left_open(
+            (each for each in results if each.cancellation.run_id not in contested),
+            adopted,
+            self._recorder.unrecorded,
+            account_failed=isinstance(self.stop.error, ACCOUNT_ERRORS),
+            now=self.client.now().time,
+        )
         # One that no earlier sweep has reported is this sweep's own news.
         self._asked |= {
             run_id: still_open.get(run_id) for run_id, before in adopted.items() if before.outcome is not None
@@ -247,49 +244,3 @@ class Sweep:
         result = await self._resubmitter.decide(result, intent.resubmit.get(target.run_id))
         await shelf.put(result)
         return replace(result, final=None)  # recorded: free its memory
-
-    async def _record_untouched(self, intent: CancelIntent, shelf: Shelf, results: Sequence[Result]) -> list[Result]:
-        """Record runs that had ended before any cancel of ours, except those that another sweep has recorded."""
-        untouched = [each for each in results if each.final is not None]
-        if not untouched:
-            return list(results)
-        try:
-            elsewhere = await self.journal.recorded_elsewhere(intent)
-        except RecordError as error:
-            logger.warning("Whether another sweep has recorded these runs cannot be looked up: %s", error)
-            elsewhere = set()
-        for each in untouched:
-            if each.cancellation.run_id not in elsewhere:
-                await shelf.put(each)
-        return [
-            Result(each.cancellation.model_copy(update={"reason": RECORDED_ELSEWHERE}))
-            if each.final is not None and each.cancellation.run_id in elsewhere
-            else replace(each, final=None)
-            for each in results
-        ]
-
-    def _is_open(self, result: Result, adopted: dict[str, PendingCancel], contested: set[str]) -> bool:
-        """Whether a later sweep has to read the run again."""
-        run_id, outcome = result.cancellation.run_id, result.cancellation.outcome
-        if run_id in contested:
-            return False
-        if result.open or run_id in self._recorder.unrecorded:
-            return True
-        # An earlier sweep's cancel may still take effect on a run that it left open, whatever the outcome of ours.
-        if run_id in adopted and not outcome.is_end:
-            return True
-        return outcome.needs_attention and not self._is_of_the_account(result)
-
-    def _is_of_the_account(self, result: Result) -> bool:
-        """Whether the run's error is the account's, and not its own."""
-        return result.cancellation.outcome is Outcome.ERROR and isinstance(self.stop.error, ACCOUNT_ERRORS)
-
-    def _still_open(self, result: Result, adopted: dict[str, PendingCancel]) -> PendingCancel | None:
-        cancellation = result.cancellation
-        before = adopted.get(cancellation.run_id)
-        if before is not None and cancellation.outcome in (Outcome.DEFERRED, Outcome.SPARED):
-            return before
-        if self._is_of_the_account(result):
-            return before
-        reported = before if before is not None and before.outcome is not None else None
-        return after_attempt(cancellation, result.attempts, reported, self.client.now().time)

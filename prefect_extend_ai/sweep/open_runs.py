@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -11,20 +12,26 @@ from datetime import datetime, timedelta
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import ExtendError, ExtendNotFoundError, ExtendPermissionError, ExtendServerError
 from prefect_extend_ai.runs import Run
-from prefect_extend_ai.sweep.attempt import Result
 from prefect_extend_ai.sweep.journal import CancelIntent, Journal
 from prefect_extend_ai.sweep.pending import at_sweep
 from prefect_extend_ai.sweep.recovered import known_of, result_of
 from prefect_extend_ai.sweep.report import Outcome, PendingCancel
+from prefect_extend_ai.sweep.result import Result
 from prefect_extend_ai.sweep.stop import GivenUp, Stop, run_until
 from prefect_extend_ai.sweep.witness import ACCOUNT_ERRORS, AccountWitness
 
-__all__ = ["OpenRuns"]
+__all__ = ["CHUNK", "OpenRuns"]
 
 logger = logging.getLogger(__name__)
 
+CHUNK = 50
+"""Runs that are read before what has ended among them is recorded."""
+
+CHUNK_BYTES = 16_000_000
+"""Characters of final objects after which a chunk ends early."""
+
 PROBES = 10
-"""How many runs of another scope's intent are history, from all over it, before it is taken to be another account's."""
+"""Runs of another scope's intent that are read, from all over it, before it is taken to be another account's."""
 
 GOLDEN = (5**0.5 - 1) / 2
 """The fractional parts of its multiples are spread evenly and without a rhythm."""
@@ -72,6 +79,26 @@ class OpenRuns:
             return True
         return False
 
+    async def read_chunk(
+        self, intent: CancelIntent, run_ids: Sequence[str]
+    ) -> tuple[list[Result], dict[str, PendingCancel], list[str]]:
+        """Read some of these runs: those that have ended, those that stay open, and those that are still to be read."""
+        ended: list[Result] = []
+        pending: dict[str, PendingCancel] = {}
+        size, place = 0, 0
+        while place < min(CHUNK, len(run_ids)) and size < CHUNK_BYTES and self.stop.reason is None:
+            some = run_ids[place : place + 10]
+            place += len(some)
+            for run_id, found in zip(
+                some, await asyncio.gather(*(self.read(intent, each) for each in some)), strict=True
+            ):
+                if isinstance(found, Result):
+                    ended.append(found)
+                    size += len(found.final.text) if found.final else 0
+                elif found is not None:
+                    pending[run_id] = found
+        return ended, pending, list(run_ids[place:])
+
     async def read(self, intent: CancelIntent, run_id: str) -> Result | PendingCancel | None:
         """How a run of an open intent ended; what is known of it where it has not; None where it no longer exists."""
         before = known_of(intent, run_id)
@@ -91,7 +118,7 @@ class OpenRuns:
             if run.is_terminal:
                 return Result(result_of(run, before), run.without_document())
             found = at_sweep(before, now, run.status, alarm=self.raises_alarms)
-            # What an earlier attempt of this very flow run left, nobody has heard of: Prefect history it again instead.
+            # Nobody was alarmed about what an earlier attempt of this flow run left: Prefect retried it instead.
             is_news = found.is_news or (self.raises_alarms and self.journal.owns(intent))
             return found.model_copy(update={"is_news": is_news})
         self.unread.add(run_id)

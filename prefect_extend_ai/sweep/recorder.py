@@ -1,19 +1,19 @@
-"""Durable writes of final objects: history again, in halves where several are refused together, bounded in memory."""
+"""Durable writes of final objects: retried, in halves where several are refused together, bounded in memory."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from prefect_extend_ai.errors import RecordError, RecordRefusedError
 from prefect_extend_ai.runs import loop_time
-from prefect_extend_ai.sweep.attempt import Result
 from prefect_extend_ai.sweep.cancelling import FIRST_PAUSE, LONGEST_PAUSE
 from prefect_extend_ai.sweep.journal import CancelIntent, Journal, PlansLeft
 from prefect_extend_ai.sweep.report import PendingCancel
+from prefect_extend_ai.sweep.result import Result
 from prefect_extend_ai.sweep.stop import Stop
 
 __all__ = ["RECORD_BYTES", "Recorder", "Shelf"]
@@ -24,7 +24,7 @@ RECORD_BYTES = 1_000_000
 """Runs stop sharing a record at this size: Prefect Cloud takes requests up to 5 MiB."""
 
 RECORD_PATIENCE = 120.0
-"""Seconds for which records are history again once Prefect cannot be written to; then the intent stays open."""
+"""Seconds for which records are retried while Prefect cannot be written to; then the intent stays open."""
 
 WRITE_PATIENCE = 75.0
 """Seconds for one write: a Prefect server on SQLite may block for a minute."""
@@ -34,6 +34,8 @@ TRIES = 3
 
 WITNESS_SECONDS = 15.0
 """Seconds to find out whether Prefect can be written to at all."""
+
+RECORDED_ELSEWHERE = "another sweep has cancelled or found it, and recorded it, at the same time"
 
 WAITING_BYTES = 32_000_000
 """Characters of final objects that may wait for their record before further runs are read."""
@@ -89,7 +91,7 @@ class Recorder:
         recorded: Collection[str] = (),
         plans: PlansLeft | None = None,
     ) -> None:
-        """Complete an intent, or leave it open for these runs. What fails is history again by `finish`."""
+        """Complete an intent, or leave it open for these runs. What fails is retried by `finish`."""
         try:
             async with asyncio.timeout(self._seconds()):
                 await self.journal.complete(intent, still_open, recorded=recorded, plans=plans)
@@ -203,6 +205,25 @@ class Shelf:
         self._bytes += _size(final)
         if len(self._group) >= self.most or self._bytes >= RECORD_BYTES:
             await self.flush()
+
+    async def put_untouched(self, results: Sequence[Result]) -> list[Result]:
+        """Record runs that had ended before any cancel of ours, except those that another sweep has recorded."""
+        if not any(each.final is not None for each in results):
+            return list(results)
+        try:
+            elsewhere = await self.recorder.journal.recorded_elsewhere(self.intent)
+        except RecordError as error:
+            logger.warning("Whether another sweep has recorded these runs cannot be looked up: %s", error)
+            elsewhere = set()
+        done: list[Result] = []
+        for each in results:
+            cancellation = each.cancellation
+            if each.final is not None and cancellation.run_id in elsewhere:
+                cancellation = cancellation.model_copy(update={"reason": RECORDED_ELSEWHERE})
+            elif each.final is not None:
+                await self.put(each)
+            done.append(replace(each, cancellation=cancellation, final=None))
+        return done
 
     async def flush(self) -> None:
         """Record what waits."""

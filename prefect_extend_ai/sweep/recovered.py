@@ -9,9 +9,9 @@ from prefect_extend_ai.runs import Run
 from prefect_extend_ai.sweep.decision import ended
 from prefect_extend_ai.sweep.journal import CancelIntent, Recorded, ResubmitPlan
 from prefect_extend_ai.sweep.pending import interrupted
-from prefect_extend_ai.sweep.report import Cancellation, Outcome, PendingCancel
+from prefect_extend_ai.sweep.report import Cancellation, OpenElsewhere, Outcome, PendingCancel
 
-__all__ = ["known_of", "plans_to_keep", "recorded_before", "result_of", "unrecorded"]
+__all__ = ["known_of", "open_elsewhere", "plans_to_keep", "recorded_before", "result_of", "unrecorded"]
 
 
 def known_of(intent: CancelIntent, run_id: str) -> PendingCancel:
@@ -85,3 +85,11 @@ def result_of(run: Run, before: PendingCancel) -> Cancellation:
         dashboard_url=run.dashboard_url,
         request_ids=before.request_ids,
     )
+
+
+def open_elsewhere(intents: Collection[CancelIntent]) -> OpenElsewhere | None:
+    """What the report says of intents that this account cannot read; None where there are none."""
+    if not intents:
+        return None
+    runs = {run_id for intent in intents for run_id in intent.run_ids}
+    return OpenElsewhere(intents=len(intents), runs=len(runs), since=min(intent.opened_at for intent in intents))

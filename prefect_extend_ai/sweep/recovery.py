@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from uuid import UUID
 
 from prefect_extend_ai.runs import loop_time
-from prefect_extend_ai.sweep.attempt import Result
 from prefect_extend_ai.sweep.chains import PendingResubmission
 from prefect_extend_ai.sweep.journal import CancelIntent, Journal, PlansLeft, Recorded, ResubmitPlan
-from prefect_extend_ai.sweep.open_runs import OpenRuns
+from prefect_extend_ai.sweep.open_intents import OpenIntents
+from prefect_extend_ai.sweep.open_runs import CHUNK, OpenRuns
 from prefect_extend_ai.sweep.pending import at_sweep
 from prefect_extend_ai.sweep.recorder import Recorder, Shelf
-from prefect_extend_ai.sweep.recovered import known_of, plans_to_keep, recorded_before, unrecorded
+from prefect_extend_ai.sweep.recovered import known_of, open_elsewhere, plans_to_keep, recorded_before, unrecorded
 from prefect_extend_ai.sweep.report import Cancellation, OpenElsewhere, PendingCancel
 from prefect_extend_ai.sweep.resubmitting import Resubmitter
+from prefect_extend_ai.sweep.result import Result
 from prefect_extend_ai.sweep.unfinished import Unfinished, of_ended
 
 __all__ = ["FIRST_RUNS", "Recovery"]
@@ -28,12 +26,6 @@ logger = logging.getLogger(__name__)
 
 FIRST_RUNS = 200
 """Open runs that are read before the scan, the newest first; the others are read after the sweep."""
-
-CHUNK = 50
-"""Runs that are read before what has ended among them is recorded."""
-
-CHUNK_BYTES = 16_000_000
-"""Characters of final objects after which a chunk ends early."""
 
 RECORD_TOGETHER = 50
 """Runs that share a record, where an intent left more than this many to be recorded."""
@@ -50,6 +42,7 @@ class Recovery:
         pending: what is known of every run that is still open, as this sweep found it.
         ended: open runs that had ended, and are recorded: how, and where.
         elsewhere: intents that this account cannot read.
+        left: the intents that stay open, as this sweep narrows them.
     """
 
     runs: OpenRuns
@@ -58,13 +51,13 @@ class Recovery:
     pending: dict[str, PendingCancel] = field(default_factory=dict)
     ended: dict[str, Cancellation] = field(default_factory=dict)
     elsewhere: list[CancelIntent] = field(default_factory=list)
-    _left: dict[UUID, CancelIntent] = field(default_factory=dict)
     _later: list[CancelIntent] = field(default_factory=list)
-    _adopting: asyncio.Lock = field(default_factory=asyncio.Lock)
     _where: dict[str, Recorded] = field(default_factory=dict)
+    left: OpenIntents = field(init=False)
     _unfinished: Unfinished = field(init=False)
 
     def __post_init__(self) -> None:
+        self.left = OpenIntents(self.recorder, self.pending)
         self._unfinished = Unfinished(self.runs, self.resubmitter)
 
     @property
@@ -91,7 +84,7 @@ class Recovery:
             once = [run_id for run_id in found.run_ids if run_id not in claimed]
             kept = self._unfinished.plans_of(found, plans[found.id], self._where)
             is_same = len(once) == len(found.run_ids) and kept == found.resubmit
-            intent = found if is_same else await self._keep(found, once, PlansLeft(kept))
+            intent = found if is_same else await self.left.keep(found, once, PlansLeft(kept))
             size = sum(len(each.run_ids) for each in first) + len(once)
             if intent.is_open and (not first or not once or size <= FIRST_RUNS):
                 first.append(intent)
@@ -146,31 +139,9 @@ class Recovery:
             found += await self._recover(intent, tell_when=True)
         return found
 
-    async def adopt(self, intent: CancelIntent) -> dict[str, PendingCancel]:
-        """Take runs of this new intent out of the earlier ones that left them open; what is known of each."""
-        adopted: dict[str, PendingCancel] = {}
-        # One batch after another: each narrows what the one before it has left.
-        async with self._adopting:
-            for left in list(self._left.values()):
-                ours = set(left.run_ids).intersection(intent.run_ids)
-                if ours:
-                    adopted |= {run_id: self.pending.get(run_id) or known_of(left, run_id) for run_id in ours}
-                    await self._keep(left, [run_id for run_id in left.run_ids if run_id not in ours])
-        return adopted
-
-    async def remember_alarms(self) -> None:
-        """Write down which alarms this sweep has raised, so that no other raises them again."""
-        for left in list(self._left.values()):
-            if any(self.pending[run_id].is_news for run_id in left.run_ids if run_id in self.pending):
-                await self.recorder.complete(left, {run_id: self._to_keep(left, run_id) for run_id in left.run_ids})
-
     def open_elsewhere(self) -> OpenElsewhere | None:
         """What is open of accounts that this one cannot read; None where nothing is."""
-        if not self.elsewhere:
-            return None
-        runs = {run_id for intent in self.elsewhere for run_id in intent.run_ids}
-        since = min(intent.opened_at for intent in self.elsewhere)
-        return OpenElsewhere(intents=len(self.elsewhere), runs=len(runs), since=since)
+        return open_elsewhere(self.elsewhere)
 
     async def _recover(self, intent: CancelIntent, *, tell_when: bool = False) -> list[Cancellation]:
         found = await self.journal.recorded(intent) if intent.run_ids else {}
@@ -186,8 +157,9 @@ class Recovery:
         open_: list[str] = []
         left = intent
         while missing and self.runs.stop.reason is None:
-            ended, kept, missing = await self._read_chunk(intent, missing)
-            open_ += kept
+            ended, pending, missing = await self.runs.read_chunk(intent, missing)
+            self.pending |= pending
+            open_ += pending
             if ended:
                 done, left = await self._record(intent, ended, [*open_, *missing], plans)
                 recovered += done
@@ -199,34 +171,13 @@ class Recovery:
         stay = {*open_, *recorded, *(intent.resubmit.keys() - {*intent.run_ids})}
         plans = {run_id: plan for run_id, plan in plans.items() if run_id in stay}
         if set(open_) != set(left.run_ids) or plans != left.resubmit:
-            left = await self._keep(intent, open_, PlansLeft(plans))
+            left = await self.left.keep(intent, open_, PlansLeft(plans))
         elif left.is_open:
-            self._left[intent.id] = left
+            self.left.add(left)
             if tell_when:
-                left = await self._keep(intent, open_, PlansLeft(plans), looked_at=self.runs.now())
+                left = await self.left.keep(intent, open_, PlansLeft(plans), looked_at=self.runs.now())
         self._unfinished.note_known(of_ended(left))
         return recovered
-
-    async def _read_chunk(
-        self, intent: CancelIntent, missing: Sequence[str]
-    ) -> tuple[list[Result], list[str], list[str]]:
-        """Read some of these runs: those that have ended, those that stay open, and those that are still to be read."""
-        ended: list[Result] = []
-        kept: list[str] = []
-        size, place = 0, 0
-        while place < min(CHUNK, len(missing)) and size < CHUNK_BYTES and self.runs.stop.reason is None:
-            some = missing[place : place + 10]
-            place += len(some)
-            for run_id, found in zip(
-                some, await asyncio.gather(*(self.runs.read(intent, each) for each in some)), strict=True
-            ):
-                if isinstance(found, Result):
-                    ended.append(found)
-                    size += len(found.final.text) if found.final else 0
-                elif found is not None:
-                    self.pending[run_id] = found
-                    kept.append(run_id)
-        return ended, kept, list(missing[place:])
 
     async def _record(
         self, intent: CancelIntent, ended: Sequence[Result], others: Iterable[str], plans: Mapping[str, ResubmitPlan]
@@ -236,7 +187,7 @@ class Recovery:
         own = await self.journal.log(run_ids, {run_id: plans[run_id] for run_id in run_ids if run_id in plans})
         contested = await self.journal.contested(own) | await self.journal.recorded_elsewhere(own)
         others_plans = {run_id: plan for run_id, plan in plans.items() if run_id not in own.resubmit}
-        left = await self._keep(intent, others, PlansLeft(others_plans))
+        left = await self.left.keep(intent, others, PlansLeft(others_plans))
         ended = [await self._unfinished.decide(intent, each, own.resubmit) for each in ended]
         shelf = Shelf(self.recorder, own, 1 if len(intent.run_ids) <= CHUNK else RECORD_TOGETHER)
         for each in ended:
@@ -261,7 +212,7 @@ class Recovery:
         await self.recorder.complete(own, left_out, shelf.records, own_plans)
         narrowed = own.narrowed(left_out, shelf.records, plans=own_plans)
         if narrowed.is_open:
-            self._left[own.id] = narrowed
+            self.left.add(narrowed)
         return done, left
 
     async def resubmit(self) -> None:
@@ -269,41 +220,11 @@ class Recovery:
 
         Raises RecordError when Prefect cannot be written to.
         """
-        for left in list(self._left.values()):
+        for left in self.left:
             if of_ended(left) and self.runs.stop.reason is None:
-                await self._unfinished.finish(left, self.recorder, self._keep)
+                await self._unfinished.finish(left, self.recorder, self.left.keep)
 
     @property
     def resubmissions(self) -> list[PendingResubmission]:
         """Documents of earlier sweeps' runs that were to be submitted again, and what is known of each."""
         return sorted(self._unfinished.told.values(), key=lambda each: (each.since, each.run_id))
-
-    def plans_of(self, run_ids: Collection[str]) -> dict[str, ResubmitPlan]:
-        """The plans of earlier sweeps for runs that they left open."""
-        return {
-            run_id: plan
-            for left in self._left.values()
-            for run_id, plan in left.resubmit.items()
-            if run_id in run_ids and run_id in left.run_ids and not plan.was_sent
-        }
-
-    async def _keep(
-        self,
-        intent: CancelIntent,
-        run_ids: Iterable[str],
-        plans: PlansLeft | None = None,
-        looked_at: datetime | None = None,
-    ) -> CancelIntent:
-        """Narrow an intent to these runs and plans, or complete it where there are none."""
-        still_open = {run_id: intent.known.get(run_id) for run_id in run_ids}
-        # One that was logged under another address or workspace is this scope's from here on.
-        ours = intent.model_copy(update={"scope": self.journal.scope})
-        kept = await self.journal.complete(ours, still_open, looked_at=looked_at, plans=plans)
-        self._left.pop(intent.id, None)
-        if kept.is_open:
-            self._left[kept.id] = kept
-        return kept
-
-    def _to_keep(self, intent: CancelIntent, run_id: str) -> PendingCancel | None:
-        found = self.pending.get(run_id)
-        return intent.known.get(run_id) if found is None else found.model_copy(update={"is_news": False})

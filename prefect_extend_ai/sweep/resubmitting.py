@@ -16,11 +16,11 @@ from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import ExtendAccountError, ExtendError, ExtendNotSentError, RecordError
 from prefect_extend_ai.runs import Run, RunKind
 from prefect_extend_ai.sweep.again import HANDLED, LATER, MAYBE_OURS, Again, later, new_runs, plans_left, unknown
-from prefect_extend_ai.sweep.attempt import Result
 from prefect_extend_ai.sweep.chains import ChainedRun
 from prefect_extend_ai.sweep.journal import CancelIntent, Journal, ResubmitPlan
 from prefect_extend_ai.sweep.report import Outcome, PendingCancel
 from prefect_extend_ai.sweep.resubmission import Request, Sent, config_digest, place_of, request_for, what_was_sent
+from prefect_extend_ai.sweep.result import Result
 from prefect_extend_ai.sweep.stop import Stop
 from prefect_extend_ai.sweep.successors import LookedTooFar, find_successors
 from prefect_extend_ai.sweep.targets import Target

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from prefect_extend_ai.errors import ExtendError, ExtendNotFoundError
 from prefect_extend_ai.runs import CANCELLED
 from prefect_extend_ai.sweep.again import Again, plans_left, unknown
-from prefect_extend_ai.sweep.attempt import Result
 from prefect_extend_ai.sweep.chains import PendingResubmission
 from prefect_extend_ai.sweep.journal import CancelIntent, PlansLeft, Recorded, ResubmitPlan
 from prefect_extend_ai.sweep.open_runs import OpenRuns
@@ -17,6 +16,7 @@ from prefect_extend_ai.sweep.recovered import known_of
 from prefect_extend_ai.sweep.report import Cancellation, Outcome
 from prefect_extend_ai.sweep.resubmission import LOOK_FOR, can_be_ours
 from prefect_extend_ai.sweep.resubmitting import Resubmitter
+from prefect_extend_ai.sweep.result import Result
 
 __all__ = ["TO_BE_SUBMITTED", "Unfinished", "of_ended"]
 
