@@ -122,10 +122,7 @@ async def run_setup(
         prefect_url = str(prefect.api_url)
         for note in image_notes(work_pool.type, set_there, api_url=credentials.api_url, prefect_url=prefect_url):
             _say(console, "Note", note)
-        if there:
-            _say(console, "Kept", "parameters and schedules of the existing deployments")
-        if any(each.paused for each in kept.values()):
-            _say(console, "Paused", f"the sweep was paused, and still is: {_again(name)} --resume")
+        _say_what_stays(console, there, name, paused=paused, resume=resume)
         running = await has_worker(prefect, work_pool)
         await _say_what_comes(console, prefect, credentials, deployed, there, name=name, running=running)
         swept = {kind_of(each) for member in fleet if member.block == name for each in member.sweeps}
@@ -168,6 +165,16 @@ async def _existing(
             )
     named = [*(mine[kind] for kind in wanted), f"{BY_IDS}/{name}", f"{ADVICE}/{name}"]
     return wanted, {each: fleet[each] for each in named if each in fleet}
+
+
+def _say_what_stays(console: Console, there: Mapping[str, Member], name: str, *, paused: bool, resume: bool) -> None:
+    before = [each.deployment for each in there.values()]
+    if before:
+        _say(console, "Kept", "parameters and schedules of the existing deployments")
+    if paused and any(schedule.active for each in before for schedule in each.schedules):
+        _say(console, "Schedules", "that were on are on: --paused is for new deployments")
+    if not resume and any(each.paused for each in before):
+        _say(console, "Paused", f"the sweep was paused, and still is: {_again(name)} --resume")
 
 
 def _again(name: str) -> str:

@@ -48,6 +48,8 @@ def test_each_kind_gets_a_watch_that_check_finds(account):
         ]
         third = account.type(*SETUP, "--kind", "parse", "--paused")
         assert said_of(third, "Schedule") == ["of parse runs is off: prefect-extend-ai setup --resume switches it on"]
+        again = account.type(*SETUP, "--kind", "extract", "--paused")
+        assert said_of(again, "Schedules") == ["that were on are on: --paused is for new deployments"]
         for kind in ("extract", "parse"):
             name = f"cancel-stale-runs/extend-{kind}"
             assert account.deployment(name)["parameters"]["kind"] == kind
