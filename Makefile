@@ -1,7 +1,7 @@
 # `make demo` and `make test` are all a newcomer needs; everything made is git-ignored.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test test-fast screenshots prove bench docs docs-serve check format lock clean
+.PHONY: help demo ui test test-fast test-all matrix screenshots prove bench docs docs-serve check format lock clean
 
 # The first that runs and is new enough. (A pyenv shim exists for versions that do not run.)
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
@@ -25,11 +25,17 @@ demo: $(INSTALLED) ## watch stale runs being found, cancelled and recorded: a lo
 ui: $(INSTALLED) ## the same, and stay: click in the Prefect UI until Ctrl-C
 	$(BIN)/prefect-extend-ai demo --stay
 
-test: $(INSTALLED) ## all tests with coverage; make test ARGS="tests/unit -k stale --no-cov" for some
+test: $(INSTALLED) ## the tests with coverage, without those for the night; make test ARGS="tests/unit -k stale --no-cov" for some
 	$(BIN)/pytest $(ARGS)
 
 test-fast: $(INSTALLED) ## unit and contract tests without coverage, under a minute: for while you work
-	HYPOTHESIS_PROFILE=fast $(BIN)/pytest --no-cov --dist=worksteal -m "not slow" tests/unit tests/contract $(ARGS)
+	HYPOTHESIS_PROFILE=fast $(BIN)/pytest --no-cov --dist=worksteal -m "not slow and not nightly" tests/unit tests/contract $(ARGS)
+
+test-all: $(INSTALLED) ## every test there is: the older UI, every kill, installations into new environments too
+	$(BIN)/pytest -m "" $(ARGS)
+
+matrix: $(INSTALLED) ## unit and contract tests on each Python, the lowest and the newest releases; make matrix ARGS=lowest
+	$(BIN)/python scripts/matrix.py $(ARGS)
 
 screenshots: $(INSTALLED) ## take the pictures of the README anew, in a real browser
 	RENEW_PICTURES=yes $(BIN)/pytest --no-cov --numprocesses=0 tests/browser/test_pictures.py
@@ -66,7 +72,7 @@ lock: ## renew constraints.txt with today's releases
 	rm -rf .venv-lock
 
 clean: ## remove everything that make has made
-	rm -rf .venv .venv-lock build dist site *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/output
+	rm -rf .venv .venv-lock .matrix build dist site *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/output
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }

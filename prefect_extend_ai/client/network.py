@@ -6,14 +6,13 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
 __all__ = ["settings_problem", "tls_context"]
 
-SCHEMES = ("http", "https", "socks5", "socks5h")
-"""Of the proxies that httpx can use."""
 UNKNOWN_AUTHORITY = (18, 19, 20, 21)
 """OpenSSL's codes for a certificate that no known authority has signed."""
 
@@ -21,6 +20,9 @@ UNKNOWN_AUTHORITY = (18, 19, 20, 21)
 def tls_context() -> ssl.SSLContext:
     """The authorities that are trusted. Raises ValueError where SSL_CERT_FILE or SSL_CERT_DIR cannot be read."""
     try:
+        # httpx 0.27 would pass over it.
+        if path := os.environ.get("SSL_CERT_FILE"):
+            Path(path).open("rb").close()
         return httpx.create_ssl_context()
     except (OSError, ValueError) as error:
         name = next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), "SSL_CERT_FILE")
@@ -87,8 +89,10 @@ def _invalid(proxies: Mapping[str, str], error: BaseException) -> str | None:
             proxy = _proxy_url(value)
         except httpx.InvalidURL as why:
             return f"{name} is not the address of a proxy: {why}"
-        if proxy.scheme not in SCHEMES:
-            return f"{name} names a proxy with the scheme {proxy.scheme!r}: known are {', '.join(SCHEMES)}"
+        try:
+            httpx.Proxy(proxy)
+        except ValueError:
+            return f"{name} names a proxy with the scheme {proxy.scheme!r}: known are http, https and socks5"
         if not proxy.host or (proxy.port or 0) > 0xFFFF:
             return f"{name} is not the address of a proxy: it has no valid host and port"
     no_proxy = next((name for name in ("no_proxy", "NO_PROXY") if os.environ.get(name)), None)

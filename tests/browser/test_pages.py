@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 HEADLINE = "Cancelled 11 of 13 stale classify runs; 1 finished first; 1 spared"
-both = pytest.mark.parametrize("version", ["v2", "v1"])
+both = pytest.mark.parametrize("version", ["v2", pytest.param("v1", marks=pytest.mark.nightly)])
 
 
 def links(page, within: str = "body") -> list[str]:

@@ -27,19 +27,24 @@ def step_of(request):
     return None
 
 
+STEPS = [
+    ("note", 1, "after"),
+    ("cancel", 1, "after"),
+    ("record", 1, "before"),
+    ("close", 1, "after"),
+]
+AT_NIGHT = [
+    ("list", 1, "after"),
+    ("check", 2, "after"),
+    ("record", 2, "after"),
+    ("delete", 1, "after"),
+    ("report", 1, "after"),
+]
+
+
 @pytest.mark.parametrize(
     "killed_at",
-    [
-        ("list", 1, "after"),
-        ("note", 1, "after"),
-        ("check", 2, "after"),
-        ("cancel", 1, "after"),
-        ("record", 1, "before"),
-        ("record", 2, "after"),
-        ("close", 1, "after"),
-        ("delete", 1, "after"),
-        ("report", 1, "after"),
-    ],
+    [*STEPS, *(pytest.param(step, marks=pytest.mark.nightly) for step in AT_NIGHT)],
     ids=lambda at: f"{at[2]} {at[0]} {at[1]}",
 )
 async def test_a_sweep_killed_at_this_step_loses_nothing(prefect_server, proxied, sweeping, kept, killed_at):

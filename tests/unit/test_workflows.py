@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
@@ -57,8 +58,42 @@ def test_tests_checks_and_promises_are_run():
     run = {
         name: [line.split()[1] for line in commands(job) if line.startswith("make ")] for name, job in jobs().items()
     }
-    assert run == {"test": ["test", "check"], "prove": ["prove"]}
-    assert "schedule" in jobs()["prove"]["if"]
+    assert run == {"test": ["test", "check"], "releases": ["matrix"], "night": ["test-all"], "prove": ["prove"]}
+    assert {name for name, job in jobs().items() if "schedule" in job.get("if", "")} == {"night", "prove"}
+
+
+def matrix():
+    return runpy.run_path(str(ROOT / "scripts" / "matrix.py"))
+
+
+def test_the_matrix_has_each_python_and_the_oldest_prefect():
+    names = [cell.name for cell in matrix()["cells"]()]
+    pythons = {python for job in jobs().values() for python, _ in variants(job)}
+    assert names[:2] == ["lowest", "newest"]
+    assert {name for name in names if name.startswith("python-")} == {f"python-{python}" for python in pythons}
+    assert {f"prefect-{prefect[2:]}" for job in jobs().values() for _, prefect in variants(job) if "==" in prefect} == {
+        name for name in names if name.startswith("prefect-")
+    }
+
+
+def test_the_matrix_says_what_it_leaves_out_and_fails_if_all(capsys, tmp_path):
+    main = matrix()["main"]
+    main.__globals__.update({"interpreter": lambda _: None, "HOME": tmp_path, "TOOLS": tmp_path / "tools.txt"})
+    assert main(["newest", "python-3.14"]) == 1
+    said = capsys.readouterr().out
+    assert said.count("left out: this machine has no such Python") == 2
+
+
+def test_the_matrix_knows_its_names(capsys):
+    assert matrix()["main"](["oldest"]) == 2
+    assert "unknown: oldest; known: lowest, newest, " in capsys.readouterr().out
+
+
+def test_everyday_tests_leave_the_night_out_and_all_do_not():
+    text = (ROOT / "Makefile").read_text()
+    addopts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["addopts"]
+    assert addopts[addopts.index("-m") + 1] == "not nightly"
+    assert re.search(r'^test-all:.*\n\t\$\(BIN\)/pytest -m "" ', text, re.MULTILINE)
 
 
 def test_the_variables_that_a_job_sets_are_those_of_the_makefile():
@@ -77,4 +112,4 @@ def test_the_hook_before_a_commit_is_make_check():
 
 def test_the_scripts_of_ci_call_make_targets():
     called = re.findall(r"^make ([a-z-]+)", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
-    assert called == ["test", "check"]
+    assert called == ["test", "matrix", "check"]

@@ -6,6 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from support.image import Image
 
 ROOT = Path(__file__).parents[3]
@@ -29,6 +31,7 @@ def execute(account, image, run_id, **environment):
     )
 
 
+@pytest.mark.nightly
 def test_a_pool_of_containers_is_told_what_its_image_must_hold(account, tmp_path):
     pool = {"name": "cluster", "type": "kubernetes", "base_job_template": {}}
     account.api.post("/work_pools/", json=pool).raise_for_status()

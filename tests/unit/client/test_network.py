@@ -55,7 +55,7 @@ async def error_of(method, url="https://api.example"):
 NO_NAME = "names the proxy nosuch.invalid, and this machine cannot resolve that name"
 WRONG = [
     ({"HTTPS_PROXY": "socks5://ada:secret@127.0.0.1:1"}, "HTTPS_PROXY names a SOCKS proxy, which needs .*httpx.socks"),
-    ({"ALL_PROXY": "socks5h://127.0.0.1:1"}, "ALL_PROXY names a SOCKS proxy"),
+    ({"ALL_PROXY": "socks5://127.0.0.1:1"}, "ALL_PROXY names a SOCKS proxy"),
     ({"HTTPS_PROXY": "ftp://127.0.0.1:1"}, "HTTPS_PROXY names a proxy with the scheme 'ftp'"),
     ({"HTTPS_PROXY": "127.0.0.1:99999"}, "HTTPS_PROXY is not the address of a proxy: it has no valid host and port"),
     ({"HTTPS_PROXY": "http://[::1"}, "HTTPS_PROXY is not the address of a proxy: Invalid port"),
