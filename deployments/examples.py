@@ -81,10 +81,14 @@ async def inform_owner(
     kind: KindName = "classify",
     owner_key: str = "owner",
     channel: str | None = None,
+    *,
+    resubmitted_as: str | None = None,
 ) -> Any:
     """Tell the owner of a document that its run was cancelled, and where to look at it.
 
-    Started for each `extend.*_run.cancelled` event, by an automation that is off until you switch it on.
+    Started for each `extend.*_run.cancelled` event, by an automation that is off until you switch it on. Where
+    cancelled documents are submitted again, start it for `extend.*_run.resubmitted` instead, whose payload has the
+    new run.
 
     Args:
         credentials: The saved Extend Credentials block to work with.
@@ -93,13 +97,15 @@ async def inform_owner(
         owner_key: The key of the run's metadata that names the owner.
         channel: A saved notification block to send through, such as slack-webhook/documents. Without one the message
             is logged and nothing else.
+        resubmitted_as: The run that replaces it, where its document was submitted again.
 
     Raises:
         ExtendError: The run could not be read.
     """
     run = await get_run(credentials, run_id, kind)
     owner = str(run.metadata.get(owner_key) or "nobody in particular")[:LONGEST_OWNER]
-    subject = f"The {kind} run {run_id} was cancelled"
+    again = f", and its document was submitted again as {resubmitted_as}" if resubmitted_as else ""
+    subject = f"The {kind} run {run_id} was cancelled{again}"
     body = f"It is a document of {owner!r}. {run.dashboard_url or ''}".strip()
     get_run_logger().warning("%s. %s", subject, body)
     if channel is not None:

@@ -91,5 +91,5 @@ def open_elsewhere(intents: Collection[CancelIntent]) -> OpenElsewhere | None:
     """What the report says of intents that this account cannot read; None where there are none."""
     if not intents:
         return None
-    runs = {run_id for intent in intents for run_id in intent.run_ids}
+    runs = {run_id for intent in intents for run_id in (*intent.run_ids, *intent.resubmit)}
     return OpenElsewhere(intents=len(intents), runs=len(runs), since=min(intent.opened_at for intent in intents))

@@ -7,7 +7,7 @@ import math
 import random
 
 from prefect_extend_ai.client import ExtendClient
-from prefect_extend_ai.errors import ExtendRateLimitError, ExtendServerError, ExtendTransportError
+from prefect_extend_ai.errors import ExtendNetworkError, ExtendRateLimitError, ExtendServerError, ExtendTransportError
 from prefect_extend_ai.runs import Run, RunKind
 
 __all__ = ["poll_pause", "seconds_left", "wait_until_ended"]
@@ -51,6 +51,8 @@ async def wait_until_ended(client: ExtendClient, run_id: str, kind: RunKind, tim
     while True:
         try:
             run = await client.get_run(run_id, kind)
+        except ExtendNetworkError:
+            raise  # a setting of this machine, which does not pass by
         except (ExtendTransportError, ExtendServerError, ExtendRateLimitError):
             if loop.time() >= deadline:
                 raise

@@ -149,13 +149,17 @@ def events() -> Iterator[str]:
     """The names that automations match, from what is really emitted."""
     from prefect_extend_ai import Cancellation, Outcome, PendingCancel, RunKind, SweepReport
     from prefect_extend_ai.prefect_io import events
+    from prefect_extend_ai.sweep.resubmission import RESUBMITTABLE
 
     emitted: list[str] = []
     original = events.emit_event
     events.emit_event = lambda event, **_: emitted.append(event)
     try:
         for kind in RunKind:
-            events.emit_cancelled(kind, Cancellation(run_id="x", outcome=Outcome.CANCELLED, reason=""))
+            cancelled = Cancellation(run_id="x", outcome=Outcome.CANCELLED, reason="")
+            again = ("submitted", "given_up") if kind in RESUBMITTABLE else (None,)
+            for resubmission in again:
+                events.emit_cancelled(kind, cancelled.model_copy(update={"resubmission": resubmission}))
         pending = PendingCancel(run_id="x", since=datetime(2026, 1, 1, tzinfo=UTC), is_news=True)
         for report in ({}, {"refusal": "no"}, {"pending": [pending], "limit_minutes": 60}):
             events.emit_sweep(SweepReport(**report))
