@@ -136,7 +136,7 @@ async def test_no_cancel_leaves_where_its_connection_took_too_long(where, monkey
     async with server.client(monkeypatch) as client:
         settled = await cancelled(client, server)
     assert settled.cancellation.outcome is Outcome.ERROR
-    assert "25 s old when its cancel could leave" in settled.cancellation.reason
+    assert "25 s old when its cancel could be sent" in settled.cancellation.reason
     assert server.requests == ["GET"] * 3
     assert server.connections == 6
 
