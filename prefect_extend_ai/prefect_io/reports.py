@@ -6,7 +6,7 @@ A sweep that found nothing leaves one artifact.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
@@ -15,9 +15,10 @@ from prefect_extend_ai.errors import RecordRefusedError
 from prefect_extend_ai.prefect_io.artifacts import record_url
 from prefect_extend_ai.prefect_io.journal import PrefectJournal
 from prefect_extend_ai.prefect_io.links import events_url, url_for
+from prefect_extend_ai.prefect_io.pieces import in_pieces, joined
 from prefect_extend_ai.prefect_io.saved_reports import report_metadata
 from prefect_extend_ai.rendering import report_page, report_table, unmarked
-from prefect_extend_ai.sweep.history import History
+from prefect_extend_ai.sweep.history import HOLDS_META, SWEEPS_META, History
 from prefect_extend_ai.sweep.journal import Scope
 from prefect_extend_ai.sweep.report import Outcome, SweepReport
 
@@ -29,7 +30,7 @@ async def read_history(journal: PrefectJournal) -> History:
     wanted = ArtifactCollectionFilter(key=ArtifactCollectionFilterKey(any_=[_key("sweep", journal.scope)]))
     reading = journal.store.client.read_latest_artifacts(artifact_filter=wanted, limit=1)
     found = await journal.store.asked("the history of sweeps cannot be read", reading)
-    return History.load(found[0].metadata_) if found else History()
+    return _history(found[0].metadata_) if found else History()
 
 
 async def write_report(
@@ -55,13 +56,22 @@ async def write_report(
     )
     facts = {"type": "markdown", "description": unmarked(report.headline), "data": page}
     # Only a real sweep is history.
-    kept = history.dump() if key == _key("sweep", journal.scope) else {}
+    kept = _history_metadata(history) if key == _key("sweep", journal.scope) else {}
     artifact = await journal.write(key=key, metadata_=kept | report_metadata(report), **facts)
     if report.cancellations:
         await _write_table(journal, f"{key}-runs", facts["description"], report_table(report, record_url))
     if report.counts[Outcome.CANCELLED]:
         await journal.write(key=last_cancelled_key(journal.scope), **facts)
     return record_url(artifact.id) or f"artifact {artifact.id}"
+
+
+def _history_metadata(history: History) -> dict[str, str]:
+    """What a sweep tells the next one, as metadata of its report."""
+    return {key: piece for name, text in history.dump().items() for key, piece in in_pieces(name, text).items()}
+
+
+def _history(metadata: Mapping[str, str] | None) -> History:
+    return History.load({name: joined(name, metadata) for name in (SWEEPS_META, HOLDS_META)})
 
 
 async def _write_table(journal: PrefectJournal, key: str, description: str, rows: list[dict[str, Any]]) -> None:

@@ -1,7 +1,6 @@
 """The machine-readable report of a sweep, which lies beside the page that people read.
 
-It is in the metadata of the page's artifact, so that a sweep writes no artifact for it: the report as JSON, compressed
-and cut into pieces, because Prefect cuts off a value at 500 characters. Prefect copies no metadata into its event feed.
+It is in the metadata of the page's artifact, as compressed JSON, so that a sweep writes no artifact for it.
 """
 
 from __future__ import annotations
@@ -25,16 +24,13 @@ from prefect.exceptions import ObjectNotFound
 from prefect_extend_ai.errors import ExtendInputError, RecordError
 from prefect_extend_ai.prefect_io.addresses import without_password
 from prefect_extend_ai.prefect_io.artifacts import ArtifactStore
+from prefect_extend_ai.prefect_io.pieces import in_pieces, joined
 from prefect_extend_ai.sweep.report import SweepReport
 
 __all__ = ["read_report", "report_metadata", "sweep_report"]
 
-PIECES_META = "extend_report"
-PIECE_META = "extend_report_"
-"""Metadata: in how many pieces the report is there, and each of them by its number."""
-
-PIECE = 500
-"""Characters of a metadata value that Prefect keeps."""
+REPORT_META = "extend_report"
+"""Metadata: the report, in pieces."""
 
 
 async def sweep_report(flow_run_id: UUID | str) -> SweepReport:
@@ -71,17 +67,17 @@ async def sweep_report(flow_run_id: UUID | str) -> SweepReport:
 def report_metadata(report: SweepReport) -> dict[str, str]:
     """The report as metadata of its page's artifact."""
     text = base64.b64encode(zlib.compress(report.model_dump_json().encode())).decode()
-    pieces = [text[start : start + PIECE] for start in range(0, len(text), PIECE)]
-    return {PIECES_META: str(len(pieces))} | {f"{PIECE_META}{place}": piece for place, piece in enumerate(pieces)}
+    return in_pieces(REPORT_META, text)
 
 
 def read_report(metadata: Mapping[str, str] | None) -> SweepReport | None:
     """The report that an artifact's metadata hold; None where they hold none, or not the whole of one."""
+    text = joined(REPORT_META, metadata)
+    if text is None:
+        return None
     try:
-        found = metadata or {}
-        pieces = [found[f"{PIECE_META}{place}"] for place in range(int(found[PIECES_META]))]
-        return SweepReport.model_validate_json(zlib.decompress(base64.b64decode("".join(pieces))))
-    except (KeyError, ValueError, zlib.error, binascii.Error):
+        return SweepReport.model_validate_json(zlib.decompress(base64.b64decode(text)))
+    except (ValueError, zlib.error, binascii.Error):
         return None
 
 

@@ -20,7 +20,7 @@ from prefect_extend_ai.sweep.scan import Target
 from prefect_extend_ai.sweep.selectors import Selection
 from prefect_extend_ai.sweep.staleness import Exempt, held_words
 
-__all__ = ["HOLDS", "HOLD_LASTS", "SWEEPS", "History", "Hold", "PastSweep"]
+__all__ = ["HOLDS", "HOLDS_META", "HOLD_LASTS", "SWEEPS", "SWEEPS_META", "History", "Hold", "PastSweep"]
 
 SWEEPS = 30
 """How many sweeps the report shows as bars."""
