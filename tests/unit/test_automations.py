@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 import yaml
 
+from prefect_extend_ai import SweepReport
 from prefect_extend_ai.deployments.examples import MOST_LINES, digest_text, inform_owner, raise_alarm, send_digest
 
 FLOWS = {"inform_owner": inform_owner, "raise_alarm": raise_alarm, "send_digest": send_digest}
@@ -31,7 +32,12 @@ EVENT = {
             "prefect.resource.id": f"prefect.deployment.{RUN_ID}",
             "prefect.resource.role": "deployment",
             "prefect.resource.name": "extend-extract",
-        }
+        },
+        {
+            "prefect.resource.id": f"prefect.flow-run.{RUN_ID}",
+            "prefect.resource.role": "flow-run",
+            "prefect.resource.name": "acme extract",
+        },
     ],
     "payload": {
         "headline": "Cancelled 1 of 1 stale extract run",
@@ -67,7 +73,7 @@ def render(parameters, event):
     from prefect.server.events.schemas.events import ReceivedEvent
     from prefect.utilities.schema_tools.hydration import HydrationContext, hydrate
 
-    received = ReceivedEvent(event="test", occurred="2026-03-01T12:00:00Z", id=uuid4(), **event)
+    received = ReceivedEvent(event="extend.test", occurred="2026-03-01T12:00:00Z", id=uuid4(), **event)
     wanted = copy.deepcopy(parameters)
     RunDeployment._upgrade_v1_templates(wanted)
     context = HydrationContext(raise_on_error=True, render_jinja=True, jinja_context={"event": received})
@@ -99,8 +105,11 @@ def filled_in(name, event):
 
 
 def test_an_event_with_everything_fills_in_what_it_has():
-    alarm = filled_in("Extend: a sweep was refused, failed or crashed", EVENT)
-    assert alarm == {"subject": "a-sweep: Refused", "body": "too many", "flow_run_id": RUN_ID}
+    crashed = filled_in("Extend: a sweep crashed", EVENT)
+    assert crashed == {"subject": "a-sweep: Refused", "body": "too many", "flow_run_id": RUN_ID}
+    alarm = filled_in("Extend: a sweep was refused or failed", EVENT)
+    assert alarm["subject"] == "acme extract: extend.test"
+    assert (alarm["body"], alarm["flow_run_id"]) == ("Cancelled 1 of 1 stale extract run", RUN_ID)
     assert filled_in("Extend: a run was cancelled", EVENT) == {"run_id": "clr_1", "kind": "extract"}
     digest = filled_in("Extend: a sweep cancelled runs", EVENT)
     assert digest["cancelled"] == EVENT["payload"]["cancelled"]
@@ -196,14 +205,50 @@ def test_the_dead_mans_switch_counts_for_each_deployment():
     assert keys == {("prefect.deployment.extend",), ("prefect.deployment.acme",)}
 
 
+ALARMS = [name for name, (function, _) in TRIGGERS.items() if function == "raise_alarm" and name != SILENCE]
+
+
+def alarms_of(event, **labels):
+    """How many alarms an event of a flow run raises."""
+    return sum(covers(name, event, **labels)[0] for name in ALARMS)
+
+
 @pytest.mark.parametrize("flow", ["cancel-stale-runs", "cancel-runs", "send-digest", "inform-owner"])
-@pytest.mark.parametrize("state", ["Crashed", "Failed"])
-def test_each_flow_that_crashes_raises_one_alarm(flow, state):
-    event = f"prefect.flow-run.{state}"
-    alarms = [name for name, (function, _) in TRIGGERS.items() if function == "raise_alarm"]
-    assert sum(covers(name, event, flow=flow)[0] for name in alarms) == 1
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ("Crashed", "Crash detected! Execution was aborted by a termination signal."),
+        ("Crashed", "Flow run infrastructure exited with non-zero status code -9."),
+        ("Failed", "Failed to resolve block references in parameters."),
+        ("Failed", "Validation of flow parameters failed with error: ..."),
+        ("Failed", "Flow run encountered an exception: ..."),
+    ],
+)
+def test_each_flow_that_prefect_ends_raises_one_alarm(flow, state, message):
+    labels = {"prefect.state-message": message}
+    assert alarms_of(f"prefect.flow-run.{state}", flow=flow, **labels) == 1
     # An alarm about an alarm would go on for ever.
-    assert not any(covers(name, event, flow="raise-alarm")[0] for name in alarms)
+    assert alarms_of(f"prefect.flow-run.{state}", flow="raise-alarm", **labels) == 0
+
+
+HEADLINES = [
+    SweepReport(kind="classify", limit_minutes=60, trouble="the key is wrong"),
+    SweepReport(kind="classify", limit_minutes=60, refusal="too many"),
+    SweepReport(kind="classify", limit_minutes=60, selected=2, dry_run=True, trouble="no report"),
+    SweepReport(kind="classify", limit_minutes=60, unrecorded=1),
+    SweepReport(kind="classify", limit_minutes=None, selected=2, trouble="no such run"),
+]
+
+
+@pytest.mark.parametrize("report", HEADLINES, ids=lambda report: report.headline[:20])
+def test_a_sweep_that_ends_itself_raises_one_alarm(report):
+    state = "Refused" if report.refusal else "Failed"
+    assert alarms_of(f"prefect.flow-run.{state}", **{"prefect.state-message": report.headline}) == 0
+    assert alarms_of(f"extend.sweep.{state.lower()}", **SWEPT, **{"extend.news": "true"}) == 1
+
+
+def test_a_trouble_that_lasts_raises_no_second_alarm():
+    assert alarms_of("extend.sweep.refused", **SWEPT, **{"extend.news": "false"}) == 0
 
 
 def test_a_digest_says_ids_ages_and_links_and_how_many_more():
