@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -90,17 +90,15 @@ async def write_pending(store: ArtifactStore, intent: CancelIntent, owner: Mappi
     return artifact.id
 
 
-async def write_completed(
-    store: ArtifactStore, intent: CancelIntent, recorded: Sequence[str], resubmitted: Mapping[str, str]
-) -> None:
-    """Write that nothing of an intent is open any more. Raises RecordError."""
+async def write_completed(store: ArtifactStore, intent: CancelIntent, done: CancelIntent) -> None:
+    """Write that nothing of an intent is open any more, and what was `done`. Raises RecordError."""
     await store.write(
         key=_key(intent.scope),
         type="markdown",
         description="Completed: the final object of each of these runs is recorded, or none was cancelled.",
-        data=_completed_page(intent, resubmitted),
-        metadata_={f"{RECORDED_META}{run_id}": run_id for run_id in recorded}
-        | {f"{RESUBMITTED_META}{run_id}": new_run for run_id, new_run in resubmitted.items()},
+        data=_completed_page(intent, done),
+        metadata_={f"{RECORDED_META}{run_id}": run_id for run_id in done.recorded}
+        | {f"{RESUBMITTED_META}{run_id}": new_run for run_id, new_run in done.resubmitted.items()},
         flow_run_id=intent.flow_run_id,
         task_run_id=intent.task_run_id,
     )
@@ -119,11 +117,12 @@ def age(artifact: Artifact) -> tuple[str, str]:
     return str(artifact.created), str(artifact.id)
 
 
-def _completed_page(intent: CancelIntent, resubmitted: Mapping[str, str]) -> str:
+def _completed_page(intent: CancelIntent, done: CancelIntent) -> str:
     sweep = link("a sweep", url_for("flow-run", obj_id=intent.flow_run_id)) if intent.flow_run_id else "a task"
     rule = f" ({escape(intent.rule)})" if intent.rule else ""
     logged = f"Logged at {intent.opened_at:%Y-%m-%d %H:%M:%S} UTC by {sweep}{rule}. None of them is open any more."
-    named = dict.fromkeys([*intent.run_ids, *resubmitted])
-    again = {run_id: f", submitted again as {escape(new)}" for run_id, new in resubmitted.items()}
+    again = {run_id: f", submitted again as {escape(new)}" for run_id, new in done.resubmitted.items()}
+    again |= {run_id: f", {escape(why, 600)}" for run_id, why in done.not_resubmitted.items()}
+    named = dict.fromkeys([*intent.run_ids, *again])
     runs = "\n".join(f"- {escape(run_id)}{again.get(run_id, '')}" for run_id in named)
     return f"## Completed: {len(named)} {intent.scope.kind} runs\n\n{logged}\n\n{runs}\n"

@@ -215,7 +215,7 @@ class PrefectJournal:
         if narrowed.is_open:
             self._artifacts[intent.id] = await write_pending(self.store, narrowed, self._owners)
         else:
-            await write_completed(self.store, intent, narrowed.recorded, narrowed.resubmitted)
+            await write_completed(self.store, intent, narrowed)
             self._artifacts.pop(intent.id, None)
         _at_work.discard(intent.id)
         if before is not None:

@@ -12,6 +12,8 @@ __all__ = ["chain_of", "resubmission_facts", "resubmission_section", "resubmissi
 
 ROWS = 50
 """Most documents in the section."""
+STEPS = 20
+"""Most documents in the next steps."""
 
 _WORDS = {
     "ineligible": "not submitted again",
@@ -41,7 +43,7 @@ def resubmission_section(report: SweepReport) -> str:
     if not told:
         return ""
     listing = table(
-        ["Run", "Runs before it", "Number", "Submitted again as", "What is known"], _rows(report, told[:ROWS])
+        ["Run", "Submitted again as", "Number", "Runs before it", "What is known"], _rows(report, told[:ROWS])
     )
     more = f"\n\nand {len(told) - ROWS:,} more" if len(told) > ROWS else ""
     return f"### Submitted again\n\n{listing}{more}"
@@ -54,11 +56,17 @@ def _rows(report: SweepReport, told: Iterable[Cancellation | PendingResubmission
         submitted = each.attempt is not None and each.resubmission in (None, "submitted", "unknown")
         yield (
             escape(each.run_id),
-            before or "none",
-            f"{each.attempt}" if submitted else "",
             f"{mark}{escape(resubmitted_words(each, dry_run=report.dry_run))}{mark}",
-            escape(each.reason),
+            f"{each.attempt}" if submitted else "",
+            before or "none",
+            escape(_why(each)),
         )
+
+
+def _why(each: Cancellation | PendingResubmission) -> str:
+    """What is known beside the new run: the whole of an unknown one stands in the next steps."""
+    said = each.resubmission_reason if isinstance(each, Cancellation) else each.reason
+    return "" if said == f"submitted again as {each.resubmitted_as}" else said.removeprefix("not submitted again: ")
 
 
 def _first(each: PendingResubmission) -> str:
@@ -72,14 +80,18 @@ def chain_of(chain: Sequence[ChainedRun]) -> str:
 
 def resubmission_steps(report: SweepReport) -> list[str]:
     """What to do about documents of which it is not known whether they were submitted again."""
-    if not (count := len(report.unknown)):
+    told: list[Cancellation | PendingResubmission] = [
+        *(each for each in report.cancellations if each.resubmission == "unknown"),
+        *(each for each in report.resubmissions if each.is_news),
+    ]
+    if not told:
         return []
-    documents = "1 document" if count == 1 else f"{count:,} documents"
-    step = (
-        f"- **may have been submitted again**: {documents}. No response came, and nothing is sent again. The table "
-        "*Submitted again* says what to look for in Extend; later sweeps look for 24 hours."
-    )
-    return [step]
+    documents = "1 document" if len(told) == 1 else f"{len(told):,} documents"
+    head = f"- **may have been submitted again**: {documents}. Nothing is sent again."
+    said = (each.resubmission_reason if isinstance(each, Cancellation) else each.reason for each in told[:STEPS])
+    each_one = (f"  - {escape(each.run_id)}: {escape(why, 600)}" for each, why in zip(told, said, strict=False))
+    more = [f"  - and {len(told) - STEPS:,} more"] if len(told) > STEPS else []
+    return [head, *each_one, *more]
 
 
 def resubmission_facts(cancellation: Cancellation) -> list[tuple[str, str]]:

@@ -47,6 +47,7 @@ class Again:
             "resubmitted_as": self.new_run,
             "attempt": cancellation.attempt if self.resubmission is not None or self.plan is not None else None,
             "reason": f"{cancellation.reason}; {self.reason}",
+            "resubmission_reason": self.reason,
         }
         return cancellation.model_copy(update=changed)
 
@@ -81,7 +82,8 @@ def plans_left(
         left.pop(run_id, None)
         if again.plan is not None:
             left[run_id] = again.plan
-    return PlansLeft(left, new_runs(told))
+    refused = {run_id: again.reason for run_id, again in told.items() if again.resubmission and not again.new_run}
+    return PlansLeft(left, new_runs(told), {run_id: why for run_id, why in refused.items() if run_id not in left})
 
 
 def later(requests: Iterable[Request], why: str) -> dict[str, Again]:

@@ -93,10 +93,12 @@ class PlansLeft:
     Attributes:
         left: the plans that are still to be finished, by run.
         new_runs: runs that were submitted again, and as which.
+        refused: runs that were not, and why: a sweep may die before its report says so.
     """
 
     left: Mapping[str, ResubmitPlan] = field(default_factory=dict)
     new_runs: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 class CancelIntent(BaseModel):
@@ -108,6 +110,7 @@ class CancelIntent(BaseModel):
         resubmit: the plan for each of its runs whose document may have to be submitted again. It outlives the run's
             cancel and record, until the new run is created, or given up.
         resubmitted: the run that replaces each of those that were submitted again.
+        not_resubmitted: why others were not, where that was decided after their record.
         known: how the sweep that ended left each of them; a run that is missing here was open when a process died.
         opened_at: when it was logged, by the clock of the machine that logged it.
         looked_at: when a later sweep last read its runs without changing the intent otherwise.
@@ -125,6 +128,7 @@ class CancelIntent(BaseModel):
     known: dict[str, PendingCancel] = Field(default={})
     resubmit: dict[str, ResubmitPlan] = Field(default={})
     resubmitted: dict[str, str] = Field(default={})
+    not_resubmitted: dict[str, str] = Field(default={})
     opened_at: datetime
     looked_at: datetime | None = None
     until: datetime | None = None
@@ -163,6 +167,7 @@ class CancelIntent(BaseModel):
         changed = {
             "resubmit": dict(plans.left),
             "resubmitted": self.resubmitted | dict(plans.new_runs),
+            "not_resubmitted": self.not_resubmitted | dict(plans.refused),
             "run_ids": list(still_open),
             "known": {run_id: pending for run_id, pending in still_open.items() if pending is not None},
             "recorded": list(dict.fromkeys([*self.recorded, *recorded])),

@@ -76,6 +76,7 @@ class Cancellation(BaseModel):
         default=None, description="What came of submitting its document again; None where that was not to be, or is to."
     )
     resubmitted_as: str | None = Field(default=None, description="The run that replaces it.")
+    resubmission_reason: str = Field(default="", description="Why, in words for a person; part of the reason too.")
     attempt: int | None = Field(
         default=None, description="The number of the run that replaces it, or is to; the first one has 1."
     )

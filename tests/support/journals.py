@@ -22,6 +22,7 @@ class Prefect:
     completed: set = field(default_factory=set)
     resubmitted: dict = field(default_factory=dict)
     decided: dict = field(default_factory=dict)
+    refused: dict = field(default_factory=dict)
     one_machine: bool = True
 
     def texts(self, run_id):
@@ -151,6 +152,7 @@ class MemoryJournal:
             else:
                 self.prefect.completed.update(narrowed.recorded)
                 self.prefect.resubmitted.update(narrowed.resubmitted)
+                self.prefect.refused.update(narrowed.not_resubmitted)
 
         await self._call(narrow)
         return narrowed

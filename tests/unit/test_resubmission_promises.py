@@ -166,8 +166,12 @@ class Schedule:
             assert known, f"{run_id} is lost: {extend.find(run_id)}, cancelled by {extend.cancelled_by[run_id]}"
 
     def is_in_a_record(self, run_id):
-        """Whether its record says that it is not submitted again: its sweep died before its report."""
-        return self.prefect.decided.get(run_id) is not None
+        """Whether its record, or its intent, says that it is not submitted again: its sweep died before its report."""
+        refused = {
+            *self.prefect.refused,
+            *(id_ for each in self.prefect.intents.values() for id_ in each.not_resubmitted),
+        }
+        return self.prefect.decided.get(run_id) is not None or run_id in refused
 
     def to_be_told(self):
         """The runs that sweeps have cancelled which were to submit them again."""

@@ -97,7 +97,7 @@ def test_the_headline_counts_what_was_submitted_again(story):
     assert f"submitted again as {new[0]}" in told.reason
     rows = {row["run"]: row["submitted_again"] for row in report_table(report, str)}
     assert (rows["clr_0"], rows["clr_3"]) == (new[0], "given up")
-    assert f"| clr_0 | none | 1 | {new[0]} |" in page(report).replace("\\", "")
+    assert f"| clr_0 | {new[0]} | 1 | none |  |" in page(report).replace("\\", "")
 
 
 def test_no_other_listing_is_read_unless_asked(story):
@@ -164,6 +164,7 @@ def test_unknown_is_news_once_and_then_still_pending(story, word):
     assert report.needs_attention
     assert "Action required:** 1 document may have been submitted again, or not" in page(report)
     assert "prefect_extend_resubmit_of clr_0" in report.cancellations[0].reason
+    assert "prefect_extend_resubmit_of clr_0; later sweeps look for 24 hours" in page(report).replace("\\", "")
     later = on.sweep(minutes=15)
     assert later.headline == "No stale classify runs to cancel; 1 still looked for"
     assert (later.needs_attention, later.still_pending) == (False, True)
