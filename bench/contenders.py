@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import httpx
-from extend_ai import AsyncExtend, Extend
+from extend_ai import AsyncExtend
 from prefect import flow, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -83,16 +83,6 @@ async def sweep(job: Job) -> None:
     await cancel_stale_runs(credentials, LIMIT_MINUTES, policy=policy)
 
 
-@flow
-async def empty_flow() -> None:
-    """Prefect's own overhead."""
-
-
-async def empty(_: Job) -> None:
-    """A flow that does nothing."""
-    await empty_flow()
-
-
 async def bare_httpx(job: Job) -> None:
     """A loop over httpx: a GET and a POST for each run, nothing recorded."""
     async with _http(job) as http:
@@ -120,23 +110,6 @@ async def sdk(job: Job) -> None:
         await _in_parallel(job, run_ids, cancel)
 
 
-async def sdk_in_turn(job: Job) -> None:
-    """The vendor's SDK as its page on cancelling shows it: one run after the other."""
-    await asyncio.to_thread(_sdk_in_turn, job)
-
-
-def _sdk_in_turn(job: Job) -> None:
-    client = Extend(token=API_KEY, base_url=job.url)
-    page = client.classify_runs.list(**OLDEST)
-    run_ids = [run.id for run in page.data]
-    while page.next_page_token is not None:
-        page = client.classify_runs.list(**OLDEST, next_page_token=page.next_page_token)
-        run_ids += [run.id for run in page.data]
-    for run_id in run_ids:
-        client.classify_runs.retrieve(run_id)
-        client.classify_runs.cancel(run_id)
-
-
 @task(cache_policy=NO_CACHE)
 async def _cancel_as_a_task(http: httpx.AsyncClient, run_id: str) -> None:
     final = await _cancel(http, run_id)
@@ -160,7 +133,7 @@ async def naive_flow(job: Job) -> None:
 
 
 CONTENDERS: dict[str, Callable[[Job], Awaitable[None]]] = {
-    each.__name__: each for each in (sweep, empty, bare_httpx, sdk, sdk_in_turn, naive_flow)
+    each.__name__: each for each in (sweep, bare_httpx, sdk, naive_flow)
 }
 
 

@@ -66,7 +66,8 @@ async def note_response(response: httpx.Response) -> None:
 async def ask_again_soon(response: httpx.Response) -> None:
     """A response hook: give Prefect's client a shorter wait than its own 2, 4, 8 seconds.
 
-    A server on SQLite refuses at once, with 503, what meets another write; a moment later it takes it.
+    A server on SQLite answers 503 at once to a write that meets another; a moment later it takes it. That happens a few
+    times in a sweep of hundreds of runs, and the records behind it would wait those seconds each time.
     """
     if response.status_code != httpx.codes.SERVICE_UNAVAILABLE or "Retry-After" in response.headers:
         return
