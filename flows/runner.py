@@ -92,7 +92,7 @@ async def run_sweep(
                 end = Cancelled(message=done.headline) if stopping.done else _end(done, sweep.stop.error)
     except ExtendError as error:
         done = report.model_copy(update={"trouble": str(error)})
-        # It could not begin: bad input, say. Whoever asks for its report finds it all the same.
+        # It could not begin, for bad input say: its report is there all the same.
         with suppress(RecordError):
             async with prefect_journal(credentials, selector.kind, selector.describe()) as journal:
                 await leave_report(journal, selector, done)

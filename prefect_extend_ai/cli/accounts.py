@@ -56,7 +56,7 @@ async def check_extend(
         block: the saved block; None if there is none.
         kind: the kind of run to read.
         policy: the policy of sweeps, if known: then runs in progress are checked for holds that have no effect.
-        name: the block's name, where it is to be told from others.
+        name: the block's name, where there are others.
     """
     oldest = None
     source = (f"the saved block {visible(name, 80)}" if name else "the saved block") if block else "EXTEND_*"

@@ -67,7 +67,7 @@ def block_reference(name: str) -> dict[str, dict[str, str]]:
 
 
 async def saved_block(client: PrefectClient, name: str) -> ExtendCredentials | None:
-    """The block of this name as it is saved, not validated; None if there is none.
+    """The saved block of this name, not validated; None if there is none.
 
     Raises httpx's and Prefect's errors where Prefect does not answer.
     """

@@ -133,7 +133,7 @@ COMMANDS = {
             "prefect-extend-ai purge --run clr_Xj8mK2pL9nR4vT7qY5wZ exr_Xj8mK2pL9nR4vT7qY5wZ",
             "prefect-extend-ai purge --older-than 30",
         ),
-        "Asks nothing before it deletes. A record of several runs is written anew without those that are named. What "
+        "Asks nothing before it deletes. A record of several runs is written again without those that are named. What "
         "is still open is kept until a sweep has finished it. Reports hold ids only and stay.",
         {FAILED: "Failed; or a run that was named is still open, and its record was kept."},
     ),

@@ -76,7 +76,7 @@ async def check_limits(fleet: Iterable[Member], blocks: Mapping[str, ExtendCrede
             try:
                 advice = await advice_on(block, kind, this[2])
             except ExtendError:
-                continue  # what is wrong with the account is a finding of its own
+                continue  # another finding says what is wrong with the account
             found.append(judge_limit(advice, block=this[0] if len(blocks) > 1 else ""))
     return found
 
@@ -86,7 +86,7 @@ def judge_limit(advice: LimitAdvice, *, block: str = "") -> Finding:
 
     Args:
         advice: what the account's history says.
-        block: name of its block, where it is to be told from others.
+        block: name of its block, where there are others.
     """
     whose = f"block {visible(block, 80)}: " if block else ""
     own = len({each.limit_minutes for each in advice.processors}) > 1

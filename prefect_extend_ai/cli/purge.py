@@ -20,10 +20,10 @@ from prefect_extend_ai.runs.ids import split_run_ids
 
 __all__ = ["run_purge"]
 
-DONE = {Step.DELETE: "deleted", Step.REWRITE: "written anew without", Step.KEEP_OPEN: "kept, still open"}
+DONE = {Step.DELETE: "deleted", Step.REWRITE: "written again without", Step.KEEP_OPEN: "kept, still open"}
 WOULD = {
     Step.DELETE: "would be deleted",
-    Step.REWRITE: "would be written anew without",
+    Step.REWRITE: "would be written again without",
     Step.KEEP_OPEN: "would be kept",
 }
 SHOWN = 5

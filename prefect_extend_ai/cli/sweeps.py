@@ -32,7 +32,7 @@ ENDED = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CAN
 PAGES = (50, 150)
 """Ended flow runs to read of a deployment: as many more where the first were all dry runs."""
 LIMIT = 4
-"""The worker's `--limit` in commands that are shown: a flow run is a process of its own."""
+"""The worker's `--limit` in commands that are shown: each flow run is a process."""
 
 
 class Watches:
@@ -142,7 +142,7 @@ def _is_real(run: FlowRun) -> bool:
 
 
 def last_sweep(run: FlowRun, now: datetime) -> LastSweep:
-    """What is told of a flow run that has ended."""
+    """What is known of a flow run that has ended."""
     state = run.state
     return LastSweep(
         name=run.name,

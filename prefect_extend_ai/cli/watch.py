@@ -125,7 +125,7 @@ def judge_watch(watch: Watch, now: datetime, real: Collection[tuple[str, str | N
     Args:
         watch: the deployment.
         now: the current time.
-        real: kind and block of each deployment that sweeps for real: what only rehearses beside one is no failure.
+        real: kind and block of each deployment that sweeps for real: a dry run beside one is not a failure.
     """
     text = f"{watch.name}: {watch.kind} runs of {_block(watch)}; {_history(watch, now)}"
     verdict, more = _off(watch, now) or _on(watch, now, real)
@@ -205,12 +205,12 @@ def judge_schedules(watch: Watch) -> list[Finding]:
         if each.parameters:
             names = ", ".join(visible(name, 80) for name in sorted(each.parameters))
             text = f"{where} carries parameters ({names}), and Prefect drops them when it is switched off or on"
-            found.append(f"{text}: put them on a deployment of its own (docs/kinds.md), and delete the schedule")
+            found.append(f"{text}: put them on another deployment (docs/kinds.md), and delete the schedule")
         elif each.active and (lost := _lost(watch, each)):
             names = ", ".join(visible(name, 80) for name in lost)
             text = f"{where} has lost its parameters ({names}): Prefect dropped them when it was switched or edited"
             now = f"it now sweeps {watch.kind} runs of {_block(watch)}"
-            found.append(f"{text}, and {now}. Make a deployment of its own (docs/kinds.md), and delete the schedule")
+            found.append(f"{text}, and {now}. Make another deployment (docs/kinds.md), and delete the schedule")
         elif each.active and watch.parameters is not None and not watch.parameters.get("credentials"):
             text = f"{where} starts sweeps without a block, because neither it nor its deployment names one"
             found.append(f"{text}: choose one in the deployment's parameters")

@@ -75,7 +75,7 @@ def _certificate_problem(error: ssl.SSLCertVerificationError, host: str) -> str:
 
 
 def _variable(scheme: str) -> str | None:
-    """The name of the variable, as it is spelled in the environment; None where it is none that httpx reads."""
+    """The name of the variable as spelled in the environment; None where httpx does not read it."""
     if scheme not in ("http", "https", "all"):
         return None
     name = f"{scheme}_proxy"

@@ -43,27 +43,27 @@ def emit_cancelled(kind: RunKind, cancellation: Cancellation) -> None:
     emit_resubmission(kind, cancellation)
 
 
-def emit_resubmission(kind: RunKind, told: Cancellation | PendingResubmission) -> None:
+def emit_resubmission(kind: RunKind, run: Cancellation | PendingResubmission) -> None:
     """Say that a cancelled run's document was submitted again, or given up: `extend.classify_run.resubmitted`.
 
     Both runs, the document's first run and the number of the new one; `extend.classify_run.given_up` has no new run.
     """
-    name = {"submitted": "resubmitted", "given_up": "given_up"}.get(told.resubmission or "")
+    name = {"submitted": "resubmitted", "given_up": "given_up"}.get(run.resubmission or "")
     if name is None:
         return
     emit_event(
         event=f"extend.{kind.object_name}.{name}",
         resource={
-            "prefect.resource.id": f"extend.{kind.object_name}.{told.run_id}",
-            "prefect.resource.name": told.run_id,
+            "prefect.resource.id": f"extend.{kind.object_name}.{run.run_id}",
+            "prefect.resource.name": run.run_id,
             "extend.kind": kind.value,
         },
         payload={
-            "run_id": told.run_id,
+            "run_id": run.run_id,
             "kind": kind.value,
-            "first_run": told.first_run,
-            "attempt": told.attempt,
-            "resubmitted_as": told.resubmitted_as,
+            "first_run": run.first_run,
+            "attempt": run.attempt,
+            "resubmitted_as": run.resubmitted_as,
         },
     )
 
@@ -82,9 +82,9 @@ def emit_sweep(report: SweepReport, recovered: Iterable[Cancellation] = (), *, i
 
     Args:
         report: the sweep's report.
-        recovered: what it recorded of earlier sweeps; what of it was cancelled has been told by no sweep before.
-        is_news: whether it needs a person for something that no sweep before it has told of; None where nobody knows
-            what the ones before have told.
+        recovered: what it recorded of earlier sweeps; no sweep before has reported what of it was cancelled.
+        is_news: whether it needs a person for something that no sweep before it has reported; None where nobody knows
+            what they reported.
     """
     for earlier in report.resubmissions:
         emit_resubmission(report.kind, earlier)

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 RECORDED_META = "extend_recorded_"
 RESUBMITTED_META = "extend_resubmitted_"
 """Metadata, followed by a run: that a completed intent has recorded it, and which run it has submitted in its place.
-Each has an entry of its own, because Prefect cuts off a value at 500 characters."""
+Each has its own entry, because Prefect cuts off a value at 500 characters."""
 
 
 async def pending_intents(client: PrefectClient) -> list[CancelIntent]:

@@ -1,4 +1,4 @@
-"""Delete records: of single runs, or old ones. They hold people's data, and Prefect keeps them until told otherwise."""
+"""Delete records: of single runs, or old ones. They hold people's data, and Prefect keeps them for ever."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ __all__ = ["Purge", "Step", "decide", "purge"]
 
 
 class Step(enum.StrEnum):
-    """What becomes of a record."""
+    """What is done with a record."""
 
     DELETE = "delete"
     REWRITE = "rewrite"
-    """It is written anew without some of its runs, and the old one is deleted."""
+    """It is written again without some of its runs, and the old one is deleted."""
     KEEP_OPEN = "keep_open"
     """It belongs to an entry that is still open: a sweep has still to read it."""
 
@@ -42,7 +42,7 @@ class Purge:
     """What is decided of one record.
 
     Attributes:
-        step: what becomes of it.
+        step: what is done with it.
         run_ids: the runs that it is purged of, or would be.
     """
 
@@ -59,7 +59,7 @@ def decide(
     run_ids: Collection[str] = (),
     before: datetime | None = None,
 ) -> Purge | None:
-    """What becomes of a record, by its metadata; None where it is none, or is not meant.
+    """What is done with a record, by its metadata; None where it is not a record, or not selected.
 
     Args:
         metadata: the artifact's.
@@ -90,7 +90,7 @@ async def purge(
 ) -> AsyncIterator[tuple[Artifact, Purge]]:
     """Purge what is meant, and tell of each record. Takes what `decide` takes.
 
-    Raises RecordError where Prefect cannot be read or written to; what was told until then is done.
+    Raises RecordError where Prefect cannot be read or written to; what was reported until then is done.
     """
     store = ArtifactStore(client)
     pending = [intent for _, intent in await read_pending(store)]
@@ -127,14 +127,16 @@ def _held(metadata: Mapping[str, str]) -> dict[int, str]:
 
 
 async def _write_without(store: ArtifactStore, artifact: Artifact, run_ids: Collection[str]) -> None:
-    """Write a shared record anew: an update would copy its data into Prefect's event feed."""
+    """Write a shared record again: an update would copy its data into Prefect's event feed."""
     metadata = artifact.metadata_ or {}
     held = _held(metadata)
     gone = [place for place, run_id in held.items() if run_id in run_ids]
     try:
         page = without_runs(str(artifact.data), gone)
     except ValueError as error:
-        raise RecordError(f"record {artifact.id} is left as it is: {error}. Delete it by hand, or as a whole") from None
+        raise RecordError(
+            f"record {artifact.id} is left unchanged: {error}. Delete it by hand, or as a whole"
+        ) from None
     kept = [place for place in held if place not in gone]
     runs = {f"{RUN_META}{new}": held[place] for new, place in enumerate(kept)}
     outcomes = {

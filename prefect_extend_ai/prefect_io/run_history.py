@@ -60,8 +60,8 @@ async def _from_events(store: ArtifactStore, kind: RunKind, run_id: str) -> list
     while page.next_page is not None:
         page = await store.asked("events cannot be read", store.client.read_events_page(str(page.next_page)))
         events += page.events
-    told = (from_event(each.event, each.occurred, each.payload, _flow_run(each)) for each in events)
-    return [each for each in told if each is not None]
+    found = (from_event(each.event, each.occurred, each.payload, _flow_run(each)) for each in events)
+    return [each for each in found if each is not None]
 
 
 async def _from_reports(

@@ -36,7 +36,7 @@ REPORT_META = "extend_report"
 async def sweep_report(flow_run_id: UUID | str) -> SweepReport:
     """The report of a sweep, from what it left in Prefect; the sweep's result need not be persisted for it.
 
-    For whoever started the sweep from elsewhere, with `run_deployment` say. It is there once the flow run has ended,
+    For code that started the sweep from elsewhere, with `run_deployment` say. It is there once the flow run has ended,
     completed or failed.
 
     Args:
@@ -89,8 +89,8 @@ async def _why_none(store: ArtifactStore, flow_run_id: UUID) -> str:
         return f"Prefect at {where} knows no flow run {flow_run_id}: check the id, and PREFECT_API_URL"
     if run.state is None or not run.state.is_final():
         return f"flow run {flow_run_id} is {run.state_name or 'new'}: it leaves its report when it ends"
-    told = f": {run.state.message}" if run.state.message else ""
+    message = f": {run.state.message}" if run.state.message else ""
     return (
-        f"flow run {flow_run_id} has left no report. It is no sweep, ended before it could write one, or its report "
-        f"was deleted. It ended {run.state_name}{told}"
+        f"flow run {flow_run_id} has left no report. It is not a sweep, ended before it could write one, or its report "
+        f"was deleted. It ended {run.state_name}{message}"
     )

@@ -31,7 +31,7 @@ TAIL = (
     "longer than the limit in force."
 )
 PASTE = (
-    "A limit by processor is in force whatever a sweep learns. Without one, a sweep learns longer limits by itself, "
+    "A limit by processor is in force whatever a sweep learns. Without one, a sweep learns longer limits itself, "
     "and never a shorter one."
 )
 

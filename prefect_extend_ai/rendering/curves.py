@@ -22,7 +22,7 @@ WIDTH, LEFT, RIGHT, TOP, BOTTOM = 640, 92, 616, 62, 292
 """The card, and the plot on it, in pixels."""
 ROW = 22
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0508c", "#8a6d00")
-"""Told apart by colour-blind people too (after Okabe and Ito)."""
+"""Distinguishable for colour-blind people too (after Okabe and Ito)."""
 LIMIT = "#1c2733"
 
 SHARES = {0: "all runs", 1: "1 in 10", 2: "1 in 100", 3: "1 in 1,000", 4: "1 in 10,000", 5: "1 in 100,000"}
@@ -45,12 +45,12 @@ MINUTES = {
 
 def draw_curves(advice: LimitAdvice) -> str:
     """A markdown image of the chart with its numbers as the alternative text; empty without finished runs."""
-    # A curve of three runs says nothing, unless there is no other.
+    # A curve of three runs shows little; it is drawn where it is the only one.
     some = [each for each in advice.processors if each.curve]
     drawn = ([each for each in some if not each.has_too_few] or some)[:CURVES]
     if not drawn:
         return ""
-    words = "Share of runs that took longer than so many minutes. " + ". ".join(_in_words(each) for each in drawn)
+    words = "Share of runs that took longer than a number of minutes. " + ". ".join(_in_words(each) for each in drawn)
     data = b64encode(_svg(advice, drawn).encode()).decode()
     return f"![{escape(words, 1500)}](data:image/svg+xml;base64,{data})"
 

@@ -46,7 +46,7 @@ def learned_section(report: SweepReport) -> str:
     return (
         "### Learned limits\n\n"
         f"These processors took longer than the sweep's limit of {report.limit_minutes} min allows for, in their runs "
-        "that finished last. Each has a longer limit of its own in this sweep, of four times the sweep's at most.\n\n"
+        "that finished last. Each has its own longer limit in this sweep, of four times the sweep's at most.\n\n"
         f"{table(head, rows)}{more}"
     )
 

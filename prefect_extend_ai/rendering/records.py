@@ -51,7 +51,7 @@ NOWHERE = Whence()
 def record_fragment(kind: RunKind, run_id: str) -> str:
     """What to add to the address of a record so that it opens at the heading of a run.
 
-    A text fragment: neither UI of Prefect lets a page name a place of its own.
+    A text fragment: neither UI of Prefect lets a page name an anchor.
     """
     heading = quote(f"{kind.capitalize()} run {visible(run_id)}", safe="").replace("-", "%2D")
     return f"#:~:text={heading}"

@@ -23,9 +23,9 @@ def without_runs(page: str, places: Collection[int]) -> str:
     if not set(places) <= set(range(len(sections))):
         raise ValueError("it has no run at that place")
     kept = [place for place in range(len(sections)) if place not in places]
-    told = [f"{new}. {rows[place].partition('. ')[2]}" for new, place in enumerate(kept, start=1)]
+    lines = [f"{new}. {rows[place].partition('. ')[2]}" for new, place in enumerate(kept, start=1)]
     count = f"## {len(kept)} {'run' if len(kept) == 1 else 'runs'}"
-    return "\n\n".join([count, "\n".join(told), *(sections[place].strip("\n") for place in kept)])
+    return "\n\n".join([count, "\n".join(lines), *(sections[place].strip("\n") for place in kept)])
 
 
 def _sections(page: str) -> Iterator[str]:

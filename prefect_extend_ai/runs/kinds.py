@@ -29,7 +29,7 @@ KindChoice = Annotated[
     Literal["classify", "extract", "split", "parse", "verify", "workflow"] | None,
     BeforeValidator(lambda name: RunKind(name).value if name else None),
     # `X | None`, and a list of types, become two tabs in the Prefect UI. So its drop-down has an empty text for none,
-    # and that is its default too, for the form would send null, which is no text.
+    # and that is its default too, for the form would send null, which is not text.
     WithJsonSchema({"type": "string", "enum": ["", "classify", "extract", "split", "parse", "verify", "workflow"]}),
     Field(json_schema_extra={"default": ""}),
 ]

@@ -94,7 +94,7 @@ def live(
 def _add(
     add: Callable[..., str], rng: random.Random, created: float, takes: float, outage: tuple[float, float] | None
 ) -> None:
-    """Add one run that was created so many minutes ago, and takes so long while Extend is up."""
+    """Add one run: created this many minutes ago, it takes this long while Extend is up."""
     ended = created - takes
     if outage is not None and ended < outage[0] and created > outage[1]:
         done = max(created - outage[0], 0)

@@ -212,7 +212,7 @@ def _facts(tally: Tally, backtest: Sequence[int], limit: int) -> dict[str, Any]:
     unknown = share > UNKNOWN_FROM
 
     def quantile(of: Fraction) -> float | None:
-        # Of so many runs nobody knows how long they would have taken: the quantile may be one of theirs.
+        # How long these would have taken is not known: the quantile may be one of theirs.
         return _minutes(durations.quantile(of)) if share <= 1 - of else None
 
     def cancelled_by(minutes: int) -> int | None:
@@ -238,7 +238,7 @@ def _facts(tally: Tally, backtest: Sequence[int], limit: int) -> dict[str, Any]:
 
 
 def _curve(durations: Durations, until: int) -> list[tuple[float, float]]:
-    """The share of runs that took longer than so many minutes, in even steps of a logarithmic scale, to its end."""
+    """The share of runs that took longer than a number of minutes, in even steps of a logarithmic scale, to its end."""
     if not len(durations):
         return []
     longest = min(_minutes(durations.longest) or 0.0, until)

@@ -125,7 +125,7 @@ async def _read(
     stop: Stop,
     wanted: Collection[str] | None = None,
 ) -> OverTheApi:
-    """What the pages show; read on until all `wanted` are there, where it says which, and through so many rows."""
+    """What the pages show; read on until all `wanted` are there, where it says which, and through this many rows."""
     found = OverTheApi()
     unconfirmed: set[str] = set()
     rows = 0
@@ -147,4 +147,4 @@ async def _read(
 
 
 def _cannot_tell(shown: str) -> str:
-    return f"whether it was created over the API cannot be told: {shown.partition('. ')[0]}"
+    return f"whether it was created over the API is not known: {shown.partition('. ')[0]}"

@@ -112,7 +112,7 @@ class History:
         return replace(self, sweeps=[*self.sweeps, PastSweep.of(report, now)][-SWEEPS:])
 
     def is_news(self, report: SweepReport, now: datetime) -> bool:
-        """Whether a sweep that ends now needs a person for something that no sweep before it has told of.
+        """Whether a sweep that ends now needs a person for something that no sweep before it has reported.
 
         An outage, or a wrong key, stops one sweep after another: that is news at first, and again once it has lasted as
         long as a pending run has to for another alarm.

@@ -37,7 +37,7 @@ def is_held(run: Run, policy: StalePolicy) -> bool:
 def looks_held(run: Run, policy: StalePolicy) -> bool:
     """Whether the metadata of a run that is not held has a key that looks like a hold, set to something true.
 
-    A key looks like one by a word of its own: `ops_hold` and `onHold` do, `threshold` and `account_holder` do not.
+    A key looks like one by one of its words: `ops_hold` and `onHold` do, `threshold` and `account_holder` do not.
     """
     ahead: list[Any] = [run.metadata]
     while ahead:

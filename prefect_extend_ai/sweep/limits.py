@@ -99,7 +99,7 @@ def _own_limits(run: Run) -> Iterator[object]:
 
 
 def _whole_minutes(value: object) -> int | None:
-    # True and false are numbers to Python. A negative limit is a mistake, and infinity is no limit at all.
+    # True and false are numbers to Python. A negative limit is a mistake, and infinity limits nothing.
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
         return None
     return min(math.ceil(value), LONGEST_MINUTES)

@@ -1,4 +1,4 @@
-"""What became of a run: one `Outcome` each, and what is known of runs that earlier sweeps left open."""
+"""How runs ended: one `Outcome` each, and what is known of runs that earlier sweeps left open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of the runs that ended last, and how long they took: read once, kept as numbers."""
+"""The runs that ended last: how, and how long they took; read once, kept as numbers."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ async def _read_others(client: ExtendClient, past: PastRuns, status: str, max_ru
 
 
 async def _pages(client: ExtendClient, kind: RunKind, status: str, max_runs: int) -> AsyncIterator[Page]:
-    """Pages of a status, latest change first, until so many runs were listed."""
+    """Pages of a status, latest change first, until this many runs were listed."""
     size = min(LARGEST_PAGE, max_runs)
     read = 0
     try:

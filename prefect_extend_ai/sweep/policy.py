@@ -46,7 +46,7 @@ class StalePolicy(BaseModel):
     minutes_by_processor: dict[Filled, Minutes] = Field(
         default={},
         title="Limits by processor (minutes)",
-        description='A limit of its own for a classifier (extractor, ...) id: {"cl_invoices": 120}.',
+        description='The limit of a classifier (extractor, ...) id: {"cl_invoices": 120}.',
     )
     only_processors: list[Filled] = Field(
         default=[], title="Only these processors", description="Classifier (extractor, ...) ids to keep to."
@@ -93,7 +93,7 @@ class StalePolicy(BaseModel):
     learn_limits: bool = Field(
         default=True,
         title="Learn limits",
-        description="A processor whose recent healthy runs took longer gets a longer limit of its own, of four times "
+        description="A processor whose recent healthy runs took longer gets a longer limit, of four times "
         "the limit at most. Never a shorter one; limits by processor and since creation stay as they are.",
     )
     confirm_seconds: int = Field(

@@ -104,7 +104,7 @@ class Recorder:
     async def finish(self) -> None:
         """Complete what could not be completed before. Harmless where it fails: the next sweep finds the records.
 
-        Where all is recorded after a wait for Prefect, the wait was no error.
+        Where all is recorded after a wait for Prefect, the wait was not an error.
         """
         for late in list(self._late.values()):
             await self.complete(*late)

@@ -141,13 +141,13 @@ class SweepReport(BaseModel):
     def _about_earlier(self) -> list[str]:
         """What came of submitting documents again, and of what earlier sweeps left, for the headline."""
         going_on = sum(not each.set_aside for each in self.pending)
-        told = {
+        counts = {
             in_words(self._again): True,
             f"{going_on} still pending from earlier sweeps": going_on,
             f"{len(self.pending) - going_on} set aside": len(self.pending) - going_on,
             f"{len(self.recovered)} of an earlier sweep recorded": len(self.recovered),
         }
-        return [words for words, count in told.items() if words and count]
+        return [words for words, count in counts.items() if words and count]
 
     @property
     def headline(self) -> str:

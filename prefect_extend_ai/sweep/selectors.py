@@ -149,7 +149,7 @@ class NamedRuns:
     limit_minutes: int | None = field(default=None, init=False)
 
     def validate(self) -> None:
-        """Raise ExtendInputError where there are no ids, one that is not a run's, or one of another kind."""
+        """Raise ExtendInputError where no ids are given, one that is not a run's, or one of another kind."""
         if not self.run_ids:
             raise ExtendInputError("no run ids were given: name the runs to cancel")
         for run_id in self.run_ids:

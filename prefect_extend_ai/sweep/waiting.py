@@ -40,7 +40,7 @@ def seconds_left(run: Run, timeout_seconds: float) -> float:
 
 
 async def wait_until_ended(client: ExtendClient, run_id: str, kind: RunKind, timeout_seconds: float) -> Run:
-    """The run once it has ended, or as it is at its deadline.
+    """The run once it has ended, or its state at the deadline.
 
     An outage of Extend is waited out up to the deadline; its last error is raised then. Raises ExtendNotFoundError,
     ExtendAccountError and other errors of a read at once.
