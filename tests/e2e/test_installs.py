@@ -89,7 +89,7 @@ def test_uv_installs_the_command_as_a_tool(python, wheel, tmp_path):
 
 
 def test_prefect_client_sweeps_against_a_server_elsewhere(python, wheel, tmp_path, prefect_server):
-    pip(python, wheel, in_docs('prefect-client "'))
+    pip(python, wheel, in_docs("pip install prefect-client"))
     pip(python, wheel, in_docs("--no-deps"))
     installed = call(python, "-m", "pip", "list", "--format", "freeze")
     assert not re.search(r"(?im)^(prefect|sqlalchemy|cyclopts)==", installed)
