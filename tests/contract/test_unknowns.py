@@ -297,12 +297,12 @@ ORIGINS = {
 
 
 @pytest.mark.parametrize("name", ORIGINS)
-@pytest.mark.parametrize("heeds", [True, False])
+@pytest.mark.parametrize("applied", [True, False])
 @pytest.mark.parametrize("nulls", [True, False])
-def test_an_ignored_filter_cancels_nobody_elses_runs(staged, kind, name, heeds, nulls):
+def test_an_ignored_filter_cancels_nobody_elses_runs(staged, kind, name, applied, nulls):
     if name not in kind.filters:
         return
-    stage = staged.on(kind, {"heeds_filters": heeds, "nulls": nulls})
+    stage = staged.on(kind, {"heeds_filters": applied, "nulls": nulls})
     policy = StalePolicy(**{name: "bpr_1" if name == "batch_id" else "API"})
     mine, other = ORIGINS[name]
     ours = [stage.world.add(kind, age_minutes=90 + number, **mine) for number in range(2)]
@@ -314,7 +314,7 @@ def test_an_ignored_filter_cancels_nobody_elses_runs(staged, kind, name, heeds, 
             return await guarded_scan(client, kind, 60, policy)
 
     survey = staged.run(look())
-    if heeds or name == "file_name_contains":
+    if applied or name == "file_name_contains":
         assert (survey.refusal, {target.run_id for target in survey.stale}) == (None, set(ours))
     else:
         assert survey.refusal.startswith(f"Extend's listing ignores {name}")

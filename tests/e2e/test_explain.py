@@ -38,9 +38,9 @@ async def test_a_report_is_rebuilt_from_what_the_sweep_left(prefect_server, stuc
     with serve(stuck(3)) as sandbox:
         for dry_run in (True, False, False):
             state = await cancel_stale_runs(account_of(sandbox), dry_run=dry_run, return_state=True)
-            told = await state.result()
+            returned = await state.result()
             report = await sweep_report(str(state.state_details.flow_run_id))
-            assert report == told
+            assert report == returned
             assert report.headline == state.message
     assert report.selected == 0
 

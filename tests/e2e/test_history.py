@@ -250,7 +250,7 @@ async def test_thirty_sweeps_of_six_pairs_tell_the_truth(artifacts):
 
 
 async def news_of(accounts):
-    """How many sweeps told of a new trouble, by workspace and kind, once the events of all are there."""
+    """How many sweeps reported a new trouble, by workspace and kind, once the events of all are there."""
     everything = len(accounts) * len(KINDS) * ROUNDS
     resources = [f"extend.sweep.{kind}.{account.workspace}" for account in accounts for kind in KINDS]
     wanted = {"resource": {"id": resources}, "event": {"prefix": ["extend.sweep."]}}

@@ -76,7 +76,7 @@ def test_every_public_name_is_in_the_reference():
     documented = set(re.findall(r"^::: (\S+)$", text, re.MULTILINE))
     public = {f"{module.__name__}.{name}" for module in (prefect_extend_ai, flows, tasks) for name in module.__all__}
     elsewhere = {
-        "prefect_extend_ai.StalePolicy",  # a table of its own
+        "prefect_extend_ai.StalePolicy",  # a separate table
         *(
             f"prefect_extend_ai.{name}" for name in ("ExtendError", "SweepFailed", "SweepRefused")
         ),  # in the tree of errors

@@ -98,7 +98,7 @@ class Schedule:
         self.names = 0
 
     async def sweep(self, drawn):
-        """One sweep, in a process of its own; its cancellations, or None where it died or could not go on."""
+        """One sweep, in a separate process; its cancellations, or None where it died or could not go on."""
         self.names += 1
         process = Process(f"sweep-{self.names}", drawn.die_at, random.Random(drawn.seed))
         journal = MemoryJournal(self.prefect, process, drawn.fails, drawn.down_from, self.extend.now)
@@ -135,13 +135,13 @@ class Schedule:
         if not (drawn.fails or drawn.down_from or drawn.stop_after is not None):
             assert stop.reason is None, "one run's fault stops no other"
             if alone and self.prefect.one_machine:
-                self.check_told(asked_before, engine, cancellations)
+                self.check_reported(asked_before, engine, cancellations)
         return cancellations
 
-    def check_told(self, asked_before, engine, cancellations):
+    def check_reported(self, asked_before, engine, cancellations):
         """Nothing that an earlier sweep asked for and that goes on is silent."""
-        told = {each.run_id for each in engine.pending} | {each.run_id for each in cancellations}
-        silent = {run_id for run_id in asked_before - told if self.goes_on(run_id)}
+        reported = {each.run_id for each in engine.pending} | {each.run_id for each in cancellations}
+        silent = {run_id for run_id in asked_before - reported if self.goes_on(run_id)}
         assert not silent, f"asked for, going on, and not reported: {silent}"
 
     def goes_on(self, run_id):
@@ -171,36 +171,36 @@ class Schedule:
         run = self.extend.runs[cancellation.run_id]
         posts = self.extend.posts[name][run.id]
         read = self.extend.reads[name].get(run.id)
-        told = f"{name} says {cancellation.outcome} of {run}; last read {read}, {posts} cancels"
+        facts = f"{name} says {cancellation.outcome} of {run}; last read {read}, {posts} cancels"
         aborted = run.status == "FAILED" and run.state.failure_reason == "ABORTED"
         ours = name in self.extend.cancelled_by[run.id]
         match cancellation.outcome:
             case Outcome.CANCELLED:
                 # No answer to a cancel of ours is evidence that somebody else's took, a 429 included.
-                assert posts or self.extend.turned_away[name][run.id], told
-                assert run.status == "CANCELLED" or aborted, told
+                assert posts or self.extend.turned_away[name][run.id], facts
+                assert run.status == "CANCELLED" or aborted, facts
             case Outcome.ALREADY_CANCELLED:
-                assert run.status == "CANCELLED", told
-                assert not posts, told
+                assert run.status == "CANCELLED", facts
+                assert not posts, facts
             case Outcome.FINISHED_FIRST:
-                assert run.status in ("PROCESSED", "FAILED"), told
-                assert not (aborted and ours), told
+                assert run.status in ("PROCESSED", "FAILED"), facts
+                assert not (aborted and ours), facts
             case Outcome.SPARED:  # or refused, and no longer stale then
-                assert not posts or read not in TERMINAL, told
-            case Outcome.DEFERRED:  # or turned away by the rate limit
-                assert not ours, told
+                assert not posts or read not in TERMINAL, facts
+            case Outcome.DEFERRED:  # or throttled
+                assert not ours, facts
             case Outcome.NOT_FOUND:
-                assert read == "404", told
+                assert read == "404", facts
             case Outcome.UNCONFIRMED:
-                assert posts, told
-                assert read not in TERMINAL, told
+                assert posts, facts
+                assert read not in TERMINAL, facts
             case Outcome.REFUSED:
-                assert posts, told
-                assert read not in TERMINAL, told
+                assert posts, facts
+                assert read not in TERMINAL, facts
             case Outcome.ERROR:
-                assert posts or not ours, told
+                assert posts or not ours, facts
             case _:
-                pytest.fail(told)
+                pytest.fail(facts)
 
     async def calm_down(self):
         """Undisturbed sweeps until nothing is open: what had ended before one of them began is recorded after it."""

@@ -15,7 +15,7 @@ SWEEP = "cancel-stale-runs/extend"
 
 
 def execute(account, image, run_id, **environment):
-    """What a worker has a container do, with the environment that it gives it, in a folder of its own."""
+    """What a worker has a container do, with the environment that it gives it, in a separate folder."""
     home = image.root / "home"
     home.mkdir(exist_ok=True)
     given = {name: value for name, value in account.environment.items() if name.startswith("PREFECT_")}

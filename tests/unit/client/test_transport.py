@@ -365,11 +365,11 @@ async def test_a_read_and_its_write_go_over_one_connection(monkeypatch):
     over = []
     send = httpx.AsyncClient.send
 
-    async def told(self, request, **options):
+    async def recording(self, request, **options):
         over.append((request.method, self))
         return await send(self, request, **options)
 
-    monkeypatch.setattr(httpx.AsyncClient, "send", told)
+    monkeypatch.setattr(httpx.AsyncClient, "send", recording)
     await asyncio.wait_for(write(Api(FINE).transport(), Look(), read=True), 5)
     (read, first), (wrote, second) = over
     assert (read, wrote) == ("GET", "POST")

@@ -59,7 +59,7 @@ async def test_no_response_says_to_look_whether_prefect_is_up():
 
 
 class SmallPrefect:
-    """A journal on a Prefect that takes tables of so many rows."""
+    """A journal on a Prefect that accepts tables of a number of rows."""
 
     def __init__(self, rows):
         self.rows, self.tables, self.pages = rows, [], []

@@ -1,4 +1,4 @@
-"""One run: what is sent for it under each trouble, and what is told of it."""
+"""One run: what is sent for it after each fault, and what is reported of it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def a_run(status="PROCESSING", kind="classify", updated=OLD, **fields):
 
 
 class Api:
-    """Stands in for ExtendClient: answers from scripts, the last of each for ever; keeps time.
+    """A scripted ExtendClient: responses from lists, the last of each again and again; keeps time.
 
     `holds` are the seconds that each read is held back, `turns` those that pass between a check and its cancel, and
     `leaps` by how much the clock on the wall goes on in them besides, as where the machine sleeps.
@@ -196,7 +196,7 @@ REVIEW = a_run("NEEDS_REVIEW", "workflow")
         *([([P], [lost], Outcome.UNCONFIRMED, MAX_ATTEMPTS, True) for lost in LOST]),
         *([([P, TOUCHED], [lost], Outcome.UNCONFIRMED, 1, True) for lost in LOST]),
         *([([P], [refusal], Outcome.REFUSED, 1, True) for refusal in REFUSALS]),
-        # A refusal is no evidence of somebody else: a gateway may have sent ours twice.
+        # A refusal does not prove that somebody else cancelled: a gateway may have sent ours twice.
         *([([P, C], [refusal], Outcome.CANCELLED, 1, False) for refusal in REFUSALS]),
         *([([P, P, ABORTED], [refusal], Outcome.CANCELLED, 1, False) for refusal in REFUSALS]),
         *([([P, a_run("CANCELLING"), C], [refusal], Outcome.CANCELLED, 1, False) for refusal in REFUSALS]),
@@ -361,7 +361,7 @@ async def test_the_first_reason_to_stop_stays_and_a_timer_is_one():
 
 
 async def test_a_cancel_that_hangs_after_a_429_may_have_taken():
-    """The whole call's deadline passes while the repeat of a 429 is under way: nobody knows what became of it."""
+    """The whole call's deadline passes while the repeat of a 429 is under way: its outcome is unknown."""
     sent = []
 
     async def answer(request):

@@ -87,14 +87,14 @@ def test_a_bar_is_what_the_report_says():
 
 
 def test_a_lasting_outage_is_news_at_first_and_after_hours():
-    history, told = History(), []
+    history, hours = History(), []
     for minutes in range(0, 26 * 60, 60):
         now = NOON + timedelta(minutes=minutes)
         done = report(refusal="an outage") if minutes else report(trouble="401")
         if history.is_news(done, now):
-            told.append(minutes // 60)
+            hours.append(minutes // 60)
         history = History.load(history.with_sweep(done, now).dump())
-    assert told == [0, 1, 6, 24]
+    assert hours == [0, 1, 6, 24]
     assert not history.is_news(report(), NOON)
     assert history.with_sweep(report(), NOON).is_news(report(refusal="another"), NOON)
     assert history.is_news(report(("a", Outcome.ERROR, "")), NOON)

@@ -1,4 +1,4 @@
-"""Surveys of a sandbox with a clock of its own: outages are played through, and wrong clocks cancel nothing."""
+"""Surveys of a sandbox with its own clock: outages are played through, and wrong clocks cancel nothing."""
 
 from __future__ import annotations
 
@@ -280,7 +280,7 @@ async def test_one_wrong_clock_makes_no_healthy_run_stale(kind, date_ahead, ours
     assert (skip_reason(checked, listed[young], 60, policy) is None) == bool(both_wrong)
     if not both_wrong:
         assert survey.clocks.seconds == pytest.approx((date_ahead - ours_ahead) * 60, abs=2)
-        # The young run changed two minutes ago: which clock is wrong can be told in all four cases.
+        # The young run changed two minutes ago: which clock is wrong is known in all four cases.
         assert survey.clocks.suspect == ("extend" if date_ahead else "ours")
 
 

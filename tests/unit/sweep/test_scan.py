@@ -33,12 +33,12 @@ def item(run_id, minutes, status="PROCESSING", created=None, **fields):
 
 
 class Listings:
-    """Stands in for ExtendClient: pages cut from a list of items, in the order asked for unless told otherwise.
+    """A scripted ExtendClient: pages of a list of items, in the requested order by default.
 
     What an item has with an underscore before it (`_source`, `_batch_id`, `_name`) is filtered by and not shown.
 
     Attributes:
-        ignores: parameters that are not heeded: `sort_by`, `sort_dir` and the names of filters.
+        ignores: parameters that are ignored: `sort_by`, `sort_dir` and the names of filters.
         refuses: values of filters that are answered with an error.
         asked: what was asked for, one a listing.
     """
@@ -85,7 +85,7 @@ class Listings:
 
 
 async def survey_of(listings, *, kind="classify", limit=60, stop=None, **policy):
-    # Limits that are learned have tests of their own, and cost a request.
+    # Limits that are learned have separate tests, and cost a request.
     policy = StalePolicy(**{"learn_limits": False} | policy)
     return await guarded_scan(listings, RunKind(kind), limit, policy, stop=stop)
 

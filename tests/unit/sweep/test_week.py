@@ -37,7 +37,7 @@ RENAMED = 600
 
 
 class Pair:
-    """A workspace and a kind: an Extend of its own, and what Prefect keeps of its sweeps."""
+    """A workspace and a kind: its Extend, and what Prefect keeps of its sweeps."""
 
     def __init__(self, runner, workspace, kind):
         self.runner, self.kind = runner, kind
@@ -163,15 +163,15 @@ def test_the_history_shows_the_last_thirty_as_they_were(week):
         assert all(each.cancelled + each.failed <= each.stale for each in pair.truth)
 
 
-def test_nothing_that_was_cancelled_is_lost_or_told_twice(week):
+def test_nothing_that_was_cancelled_is_lost_or_reported_twice(week):
     for pair in week.pairs:
-        told = Counter(
+        reports_of = Counter(
             each.run_id for report in pair.reports for each in report.cancellations if each.outcome is Outcome.CANCELLED
         )
         cancelled = {run_id for run_id, run in pair.world.runs.items() if run.status == "CANCELLED"}
-        assert set(told) <= cancelled
-        assert max(told.values()) == 1
-        assert len(cancelled) - len(told) == sum(report.recovered for report in pair.reports)
+        assert set(reports_of) <= cancelled
+        assert max(reports_of.values()) == 1
+        assert len(cancelled) - len(reports_of) == sum(report.recovered for report in pair.reports)
         assert all(len(pair.prefect.texts(run_id)) == 1 for run_id in cancelled)
         assert pair.extend.violations == []
 
@@ -204,8 +204,8 @@ def test_a_held_run_is_exempt_all_week(week):
 def test_names_of_flow_runs_tell_the_same(week):
     for pair in week.pairs:
         for name, report in zip(pair.names, pair.reports, strict=True):
-            told = re.search(r"cancelled (\d+) of (\d+)", name)
-            numbers = (int(told[1]), int(told[2])) if told else (0, 0)
+            match = re.search(r"cancelled (\d+) of (\d+)", name)
+            numbers = (int(match[1]), int(match[2])) if match else (0, 0)
             assert numbers == (report.counts[Outcome.CANCELLED], report.selected)
     renamed = week.pairs[RENAMED % len(week.pairs)]
     assert renamed.names[-1].startswith("acme-production classify")

@@ -34,7 +34,7 @@ def listed(number, *, hours=2.0, status="PROCESSING"):
 
 
 class Listings:
-    """Stands in for ExtendClient: lists what there is at that moment, so many a page, each page so many seconds."""
+    """A scripted ExtendClient: lists what there is at that moment, a page of `size` each `seconds`."""
 
     def __init__(self, loop, runs, *, size=1000, seconds=0.1):
         self.loop, self.runs, self.size, self.seconds = loop, runs, size, seconds
@@ -179,11 +179,13 @@ def test_a_failed_listing_fails_all_and_the_next_is_new(runner, witness):
     who.of.errors = [ExtendServerError("down", status=503)]
 
     async def story():
-        told = await asyncio.gather(*(who.find(Target.of(listed(number))) for number in (1, 2)), return_exceptions=True)
-        return told, await looks(who, 1, 2)
+        ended = await asyncio.gather(
+            *(who.find(Target.of(listed(number))) for number in (1, 2)), return_exceptions=True
+        )
+        return ended, await looks(who, 1, 2)
 
-    told, found = runner.run(story())
-    assert [type(each) for each in told] == [ExtendServerError] * 2
+    ended, found = runner.run(story())
+    assert [type(each) for each in ended] == [ExtendServerError] * 2
     assert [run.id for run in found] == ["wr_1", "wr_2"]
 
 
@@ -346,7 +348,7 @@ async def test_a_hundred_runs_need_a_handful_of_listings():
 
 
 class Account:
-    """A client whose listings end as they are told, and are counted."""
+    """A scripted ExtendClient: its listings end as given, and are counted."""
 
     def __init__(self, loop, *answers):
         self.loop, self.answers, self.asked = loop, list(answers), 0
@@ -371,9 +373,9 @@ def test_an_account_that_can_list_is_asked_once_for_all(runner):
     error = ExtendPermissionError("not yours", status=403)
 
     async def story():
-        told = await asyncio.gather(*(account.is_at_fault(error) for _ in range(50)))
+        results = await asyncio.gather(*(account.is_at_fault(error) for _ in range(50)))
         await asyncio.sleep(RECENT + 1)
-        return [*told, await account.is_at_fault(error)]
+        return [*results, await account.is_at_fault(error)]
 
     assert runner.run(story()) == [False] * 51
     assert (client.asked, stop.reason) == (2, None)
