@@ -18,7 +18,7 @@ from prefect_extend_ai.sweep.again import Again, plans_left
 from prefect_extend_ai.sweep.cancelling import cancel_one
 from prefect_extend_ai.sweep.division import Division, divide
 from prefect_extend_ai.sweep.journal import CancelIntent, Journal
-from prefect_extend_ai.sweep.left_open import left_open
+from prefect_extend_ai.sweep.open_after import left_open
 from prefect_extend_ai.sweep.open_runs import OpenRuns
 from prefect_extend_ai.sweep.pending import worth_reporting
 from prefect_extend_ai.sweep.recorder import Recorder, Shelf
