@@ -22,35 +22,35 @@ _WORDS = {
 }
 
 
-def resubmitted_words(told: Cancellation | PendingResubmission, *, dry_run: bool = False) -> str:
+def resubmitted_words(run: Cancellation | PendingResubmission, *, dry_run: bool = False) -> str:
     """What came of submitting a document again, in plain words; empty where it was not to be."""
-    if told.resubmitted_as is not None:
-        return told.resubmitted_as
-    if told.resubmission is not None:
-        return _WORDS.get(told.resubmission, told.resubmission)
-    if isinstance(told, Cancellation) and not told.is_to_be_submitted:
+    if run.resubmitted_as is not None:
+        return run.resubmitted_as
+    if run.resubmission is not None:
+        return _WORDS.get(run.resubmission, run.resubmission)
+    if isinstance(run, Cancellation) and not run.is_to_be_submitted:
         return ""
     return "would be" if dry_run else "by the next sweep"
 
 
 def resubmission_section(report: SweepReport) -> str:
     """Each document that was submitted again, is to be, or cannot be, with its runs; empty without any."""
-    told: list[Cancellation | PendingResubmission] = [
+    runs: list[Cancellation | PendingResubmission] = [
         *(each for each in report.resubmissions if each.is_news),
         *(each for each in report.cancellations if resubmitted_words(each)),
         *(each for each in report.resubmissions if not each.is_news),
     ]
-    if not told:
+    if not runs:
         return ""
     listing = table(
-        ["Run", "Submitted again as", "Number", "Runs before it", "What is known"], _rows(report, told[:ROWS])
+        ["Run", "Submitted again as", "Number", "Runs before it", "What is known"], _rows(report, runs[:ROWS])
     )
-    more = f"\n\nand {len(told) - ROWS:,} more" if len(told) > ROWS else ""
+    more = f"\n\nand {len(runs) - ROWS:,} more" if len(runs) > ROWS else ""
     return f"### Submitted again\n\n{listing}{more}"
 
 
-def _rows(report: SweepReport, told: Iterable[Cancellation | PendingResubmission]) -> Iterable[Sequence[str]]:
-    for each in told:
+def _rows(report: SweepReport, runs: Iterable[Cancellation | PendingResubmission]) -> Iterable[Sequence[str]]:
+    for each in runs:
         mark = "**" if each.resubmission == "unknown" else ""
         before = chain_of(each.chain) if isinstance(each, Cancellation) else _first(each)
         submitted = each.attempt is not None and each.resubmission in (None, "submitted", "unknown")
@@ -80,17 +80,17 @@ def chain_of(chain: Sequence[ChainedRun]) -> str:
 
 def resubmission_steps(report: SweepReport) -> list[str]:
     """What to do about documents of which it is not known whether they were submitted again."""
-    told: list[Cancellation | PendingResubmission] = [
+    runs: list[Cancellation | PendingResubmission] = [
         *(each for each in report.cancellations if each.resubmission == "unknown"),
         *(each for each in report.resubmissions if each.is_news),
     ]
-    if not told:
+    if not runs:
         return []
-    documents = "1 document" if len(told) == 1 else f"{len(told):,} documents"
+    documents = "1 document" if len(runs) == 1 else f"{len(runs):,} documents"
     head = f"- **may have been submitted again**: {documents}. Nothing is sent again."
-    said = (each.resubmission_reason if isinstance(each, Cancellation) else each.reason for each in told[:STEPS])
-    each_one = (f"  - {escape(each.run_id)}: {escape(why, 600)}" for each, why in zip(told, said, strict=False))
-    more = [f"  - and {len(told) - STEPS:,} more"] if len(told) > STEPS else []
+    said = (each.resubmission_reason if isinstance(each, Cancellation) else each.reason for each in runs[:STEPS])
+    each_one = (f"  - {escape(each.run_id)}: {escape(why, 600)}" for each, why in zip(runs, said, strict=False))
+    more = [f"  - and {len(runs) - STEPS:,} more"] if len(runs) > STEPS else []
     return [head, *each_one, *more]
 
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import ExtendError, ExtendTransportError
 from prefect_extend_ai.runs import CANCELLED, FAILED, Run, RunKind
-from prefect_extend_ai.sweep.again import Again, plans_left
 from prefect_extend_ai.sweep.eligibility import find_created
 from prefect_extend_ai.sweep.journal import Journal, PlansLeft
 from prefect_extend_ai.sweep.report import Cancellation, Outcome
 from prefect_extend_ai.sweep.resubmission import CLOCK_GRAIN
+from prefect_extend_ai.sweep.resubmit_results import ResubmitResult, plans_left
 from prefect_extend_ai.sweep.resubmitting import Resubmitter
 from prefect_extend_ai.sweep.result import Result
 from prefect_extend_ai.sweep.stop import Stop
@@ -49,15 +49,15 @@ async def resubmit_one(client: ExtendClient, journal: Journal, run_id: str, kind
         raise ExtendError(result.cancellation.reason)
     own = await journal.log([], {run_id: plan})
     request = replace(result.request, created_after=plan.planned_at and plan.planned_at - CLOCK_GRAIN)
-    told = await resubmitter.submit(own, [request])
-    again = told[run_id]
+    results = await resubmitter.submit(own, [request])
+    again = results[run_id]
     # What was not sent is for the caller to ask for again: no sweep does it behind their back.
-    left = plans_left(own, (), told)
+    left = plans_left(own, (), results)
     await journal.complete(own, {}, plans=left if again.resubmission == "unknown" else PlansLeft({}, left.new_runs))
     return await _new_run(client, kind, again, stop)
 
 
-async def _new_run(client: ExtendClient, kind: RunKind, again: Again, stop: Stop) -> Run:
+async def _new_run(client: ExtendClient, kind: RunKind, again: ResubmitResult, stop: Stop) -> Run:
     if again.new_run is not None:
         return again.created or await client.get_run(again.new_run, kind)
     if again.resubmission == "unknown":

@@ -1,4 +1,4 @@
-"""Documents that are submitted again, as reports tell of them."""
+"""Documents that are submitted again, for reports."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 __all__ = ["AGAIN", "ChainedRun", "PendingResubmission", "Resubmission", "in_words"]
 
 Resubmission = Literal["submitted", "ineligible", "given_up", "unknown"]
-"""What came of submitting a cancelled run's document again: a new run; it cannot be; it was the last attempt; a request
-was sent and not answered, and no new run is found."""
+"""The result of submitting a cancelled run's document again: a new run; it cannot be; it was the last attempt; a
+request was sent and not answered, and no new run is found."""
 
 AGAIN: dict[Resubmission, str] = {
     "submitted": "submitted again",

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import RecordError
-from prefect_extend_ai.sweep.again import Again, plans_left
 from prefect_extend_ai.sweep.cancelling import cancel_one
 from prefect_extend_ai.sweep.division import Division, divide
 from prefect_extend_ai.sweep.journal import CancelIntent, Journal
@@ -24,6 +23,7 @@ from prefect_extend_ai.sweep.pending import worth_reporting
 from prefect_extend_ai.sweep.recorder import Recorder, Shelf
 from prefect_extend_ai.sweep.recovery import Recovery
 from prefect_extend_ai.sweep.report import Cancellation, OpenElsewhere, Outcome, PendingCancel, PendingResubmission
+from prefect_extend_ai.sweep.resubmit_results import plans_left, with_resubmit
 from prefect_extend_ai.sweep.resubmitting import Resubmitter
 from prefect_extend_ai.sweep.result import Result
 from prefect_extend_ai.sweep.scan import Target
@@ -207,7 +207,7 @@ class Sweep:
         again = await self._resubmitter.submit_batch(intent, results, known, shelf.records, adopted)
         await self._recorder.complete(intent, known, shelf.records, plans_left(intent, known, again))
         return [
-            Again.tell(again.get(run_id), each.recorded_in(shelf.records.get(run_id, each.cancellation.record)))
+            with_resubmit(again.get(run_id), each.recorded_in(shelf.records.get(run_id, each.cancellation.record)))
             for each in results
             if (run_id := each.cancellation.run_id)
         ]

@@ -227,4 +227,4 @@ class Recovery:
     @property
     def resubmissions(self) -> list[PendingResubmission]:
         """Documents of earlier sweeps' runs that were to be submitted again, and what is known of each."""
-        return sorted(self._unfinished.told.values(), key=lambda each: (each.since, each.run_id))
+        return sorted(self._unfinished.known.values(), key=lambda each: (each.since, each.run_id))

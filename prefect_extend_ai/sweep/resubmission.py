@@ -1,7 +1,7 @@
 """Whether a cancelled run's document is submitted again, with which request, and what came of it: pure decisions.
 
 A run object does not say who created it. So which runs were created over the API is known from a listing before the
-cancel, and stands in the plan that the cancel intent carries.
+cancel, and is part of the plan that the cancel intent carries.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def request_for(run: Run, plan: ResubmitPlan, now: datetime) -> Request | str:
     if how is None:
         return "neither its processor nor its configuration can be read"
     if place_of(run.id, run.metadata) != Place(plan.first_run, plan.attempt - 1, plan.replaces):
-        return "its metadata changed since it was listed: which submission it is cannot be told"
+        return "its metadata changed since it was listed: which submission it is is not known"
     given = raw.get("metadata") or {}
     if not isinstance(given, dict):
         return "its metadata is not an object"

@@ -15,11 +15,20 @@ from datetime import datetime
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import ExtendAccountError, ExtendError, ExtendNotSentError, RecordError
 from prefect_extend_ai.runs import Run, RunKind
-from prefect_extend_ai.sweep.again import HANDLED, LATER, MAYBE_OURS, Again, later, new_runs, plans_left, unknown
 from prefect_extend_ai.sweep.chains import ChainedRun
 from prefect_extend_ai.sweep.journal import CancelIntent, Journal, ResubmitPlan
 from prefect_extend_ai.sweep.report import Outcome, PendingCancel
 from prefect_extend_ai.sweep.resubmission import Request, Sent, config_digest, place_of, request_for, what_was_sent
+from prefect_extend_ai.sweep.resubmit_results import (
+    HANDLED,
+    LATER,
+    MAYBE_OURS,
+    ResubmitResult,
+    later,
+    new_runs,
+    plans_left,
+    unknown,
+)
 from prefect_extend_ai.sweep.result import Result
 from prefect_extend_ai.sweep.stop import Stop
 from prefect_extend_ai.sweep.successors import LookedTooFar, find_successors
@@ -75,12 +84,14 @@ class Resubmitter:
         known = cancellation.model_copy(update={"chain": chain, "attempt": plan.attempt})
         if plan.gives_up:
             times = "once" if plan.attempt == 2 else f"{plan.attempt - 1} times"
-            given_up = Again("given_up", f"given up: it was submitted again {times}")
-            return replace(result, cancellation=given_up.told(known))
+            given_up = ResubmitResult("given_up", f"given up: it was submitted again {times}")
+            return replace(result, cancellation=given_up.added_to(known))
         why_not = plan.why_not or (None if result.may_be_ours else NOT_OURS)
         request = why_not or request_for(run, plan, self.now())
         if isinstance(request, str):
-            return replace(result, cancellation=Again("ineligible", f"not submitted again: {request}").told(known))
+            return replace(
+                result, cancellation=ResubmitResult("ineligible", f"not submitted again: {request}").added_to(known)
+            )
         return replace(result, cancellation=known, request=request)
 
     def plans(self, targets: Sequence[Target], earlier: Mapping[str, ResubmitPlan]) -> dict[str, ResubmitPlan]:
@@ -98,13 +109,13 @@ class Resubmitter:
         still_open: Mapping[str, PendingCancel | None],
         recorded: Collection[str],
         adopted: Collection[str],
-    ) -> dict[str, Again]:
-        """Submit the documents of a batch's recorded runs again, where that is to be; what came of each."""
+    ) -> dict[str, ResubmitResult]:
+        """Submit the documents of a batch's recorded runs again, where that is to be; the result of each."""
         outcomes = {each.cancellation.run_id: each.cancellation.outcome for each in results}
         found = {run_id for run_id in adopted if outcomes.get(run_id) is Outcome.ALREADY_CANCELLED}
         requests = [each.request for each in results if each.request and each.cancellation.run_id in recorded]
-        told = await self.submit(intent, requests, still_open, recorded) if requests else {}
-        return told | dict.fromkeys(found & intent.resubmit.keys(), MAYBE_OURS)
+        submitted = await self.submit(intent, requests, still_open, recorded) if requests else {}
+        return submitted | dict.fromkeys(found & intent.resubmit.keys(), MAYBE_OURS)
 
     async def submit(
         self,
@@ -112,7 +123,7 @@ class Resubmitter:
         requests: Sequence[Request],
         still_open: Mapping[str, PendingCancel | None] | None = None,
         recorded: Collection[str] = (),
-    ) -> dict[str, Again]:
+    ) -> dict[str, ResubmitResult]:
         """Submit these, each once; what came of each. The caller then completes the intent with `plans_left`.
 
         Args:
@@ -125,12 +136,12 @@ class Resubmitter:
         to_do = intent.model_copy(
             update={"resubmit": intent.resubmit | {request.run_id: request.plan for request in requests}}
         )
-        told: dict[str, Again] = {}
+        results: dict[str, ResubmitResult] = {}
         for start in range(0, len(requests), TOGETHER):
             some = requests[start : start + TOGETHER]
-            narrowed = to_do.narrowed(still_open, recorded, plans=plans_left(to_do, still_open, told, requests))
-            told |= await self._submit_some(narrowed.model_copy(update={"until": intent.until}), some)
-        return told
+            narrowed = to_do.narrowed(still_open, recorded, plans=plans_left(to_do, still_open, results, requests))
+            results |= await self._submit_some(narrowed.model_copy(update={"until": intent.until}), some)
+        return results
 
     async def look_for(self, plans: Mapping[str, ResubmitPlan], *, twice: bool) -> dict[str, str]:
         """The runs that replace these, where there are any: creates of earlier sweeps that were not answered.
@@ -144,37 +155,40 @@ class Resubmitter:
             found |= await self._look(requests)
         return found
 
-    async def _submit_some(self, intent: CancelIntent, requests: Sequence[Request]) -> dict[str, Again]:
+    async def _submit_some(self, intent: CancelIntent, requests: Sequence[Request]) -> dict[str, ResubmitResult]:
         if (reason := self.stop.reason or self._why_not_now) is not None:
             return later(requests, reason)
         try:
             found = await self._look(requests)
         except LookedTooFar as error:
-            return {each.run_id: Again("ineligible", f"not submitted again: {error}") for each in requests}
+            return {each.run_id: ResubmitResult("ineligible", f"not submitted again: {error}") for each in requests}
         except ExtendError as error:
             self._why_not_now = str(error)
             return later(requests, str(error))
-        told = {run_id: Again("submitted", f"submitted again as {new} before", new) for run_id, new in found.items()}
+        results = {
+            run_id: ResubmitResult("submitted", f"submitted again as {new} before", new)
+            for run_id, new in found.items()
+        }
         missing = [each for each in requests if each.run_id not in found]
         if not missing:
-            return told
+            return results
         sending = {each.run_id: each.plan.now("sending", self.now()) for each in missing}
         claim = intent.model_copy(
-            update={"resubmit": intent.resubmit | sending, "resubmitted": intent.resubmitted | new_runs(told)}
+            update={"resubmit": intent.resubmit | sending, "resubmitted": intent.resubmitted | new_runs(results)}
         )
         try:
             taken = await self.journal.claim(claim)
         except RecordError as error:
             self.stop.set(f"nothing was submitted again, because it could not be written down first: {error}", error)
-            return told | later(missing, str(error))
-        told |= {run_id: Again(None, HANDLED) for run_id in taken}
+            return results | later(missing, str(error))
+        results |= {run_id: ResubmitResult(None, HANDLED) for run_id in taken}
         ours = [each for each in missing if each.run_id not in taken]
         sent = list(zip(ours, await asyncio.gather(*(self._create(each) for each in ours)), strict=True))
         lost = [each for each, again in sent if again is None]
-        told |= {each.run_id: again for each, again in sent if again is not None}
-        return told | await self._look_for_lost(lost, sending) if lost else told
+        results |= {each.run_id: again for each, again in sent if again is not None}
+        return results | await self._look_for_lost(lost, sending) if lost else results
 
-    async def _create(self, request: Request) -> Again | None:
+    async def _create(self, request: Request) -> ResubmitResult | None:
         """Create one run; None where it may or may not have been created."""
         try:
             run = await self.client.create_run(request.body, self.kind, before_send=self._before_send)
@@ -183,12 +197,12 @@ class Resubmitter:
         if run.id == request.run_id:
             return None
         said = f"submitted again as {run.id}{_compared(request, run)}"
-        return Again("submitted", said, run.id, created=run)
+        return ResubmitResult("submitted", said, run.id, created=run)
 
-    async def _not_created(self, request: Request, error: ExtendError) -> Again | None:
+    async def _not_created(self, request: Request, error: ExtendError) -> ResubmitResult | None:
         match what_was_sent(error):
             case Sent.NOT_SENT:
-                return Again(None, f"{LATER}: {error}", plan=request.plan)
+                return ResubmitResult(None, f"{LATER}: {error}", plan=request.plan)
             case Sent.REFUSED:
                 if isinstance(error, ExtendAccountError):
                     self._why_not_now = str(error)
@@ -198,13 +212,15 @@ class Resubmitter:
                 except ExtendError:
                     found = {}
                 if new := found.get(request.run_id):
-                    return Again("submitted", f"submitted again as {new}", new)
-                return Again("ineligible", f"not submitted again: Extend refuses it: {error}")
+                    return ResubmitResult("submitted", f"submitted again as {new}", new)
+                return ResubmitResult("ineligible", f"not submitted again: Extend refuses it: {error}")
             case _:
                 logger.warning("Whether %s was submitted again is not known yet: %s", request.run_id, error)
                 return None
 
-    async def _look_for_lost(self, lost: Sequence[Request], sending: Mapping[str, ResubmitPlan]) -> dict[str, Again]:
+    async def _look_for_lost(
+        self, lost: Sequence[Request], sending: Mapping[str, ResubmitPlan]
+    ) -> dict[str, ResubmitResult]:
         """Look twice, with a pause, for runs whose creation was not answered."""
         try:
             found = await self.look_for({each.run_id: each.plan for each in lost}, twice=True)
@@ -212,7 +228,7 @@ class Resubmitter:
             logger.warning("Runs whose creation was not answered cannot be looked for: %s", error)
             found = {}
         return {
-            each.run_id: Again("submitted", f"submitted again as {new}; the response was lost", new)
+            each.run_id: ResubmitResult("submitted", f"submitted again as {new}; the response was lost", new)
             if (new := found.get(each.run_id))
             else unknown(each.run_id, sending[each.run_id])
             for each in lost

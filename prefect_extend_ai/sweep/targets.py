@@ -56,15 +56,15 @@ class Target:
 
     def would_cancel(self, rule: str) -> Cancellation:
         """What a dry run says of it: whether its document would be submitted again too."""
-        told = self.cancellation(Outcome.WOULD_CANCEL, f"dry run; {rule}")
+        cancellation = self.cancellation(Outcome.WOULD_CANCEL, f"dry run; {rule}")
         if self.plan is None:
-            return told
+            return cancellation
         why = self.plan.why_not
         again = "given_up" if self.plan.gives_up else "ineligible" if why is not None else None
         words = {"given_up": "would be given up", "ineligible": f"would not be submitted again: {why}"}
         said = words.get(again or "", f"would be submitted again, as number {self.plan.attempt}")
-        return told.model_copy(
-            update={"resubmission": again, "attempt": self.plan.attempt, "reason": f"{told.reason}; {said}"}
+        return cancellation.model_copy(
+            update={"resubmission": again, "attempt": self.plan.attempt, "reason": f"{cancellation.reason}; {said}"}
         )
 
     def has_learned(self, minutes: int) -> Target:

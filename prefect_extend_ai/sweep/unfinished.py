@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 
 from prefect_extend_ai.errors import ExtendError, ExtendNotFoundError
 from prefect_extend_ai.runs import CANCELLED
-from prefect_extend_ai.sweep.again import Again, plans_left, unknown
 from prefect_extend_ai.sweep.chains import PendingResubmission
 from prefect_extend_ai.sweep.journal import CancelIntent, PlansLeft, Recorded, ResubmitPlan
 from prefect_extend_ai.sweep.open_runs import OpenRuns
@@ -15,6 +14,7 @@ from prefect_extend_ai.sweep.recorder import Recorder
 from prefect_extend_ai.sweep.recovered import known_of
 from prefect_extend_ai.sweep.report import Cancellation, Outcome
 from prefect_extend_ai.sweep.resubmission import LOOK_FOR, can_be_ours
+from prefect_extend_ai.sweep.resubmit_results import ResubmitResult, plans_left, unknown
 from prefect_extend_ai.sweep.resubmitting import Resubmitter
 from prefect_extend_ai.sweep.result import Result
 
@@ -42,12 +42,12 @@ class Unfinished:
     Attributes:
         runs: reads the runs.
         resubmitter: submits.
-        told: what is known of each, for the report.
+        known: what is known of each, for the report.
     """
 
     runs: OpenRuns
     resubmitter: Resubmitter
-    told: dict[str, PendingResubmission] = field(default_factory=dict)
+    known: dict[str, PendingResubmission] = field(default_factory=dict)
 
     def plans_of(
         self, intent: CancelIntent, plans: Mapping[str, ResubmitPlan], where: Mapping[str, Recorded]
@@ -60,7 +60,7 @@ class Unfinished:
         for run_id, plan in plans.items():
             found = None if plan.was_sent else where.get(run_id)
             if found is not None and found.resubmission == "ineligible":
-                self.note(run_id, plan, Again("ineligible", RECORD_SAYS))
+                self.note(run_id, plan, ResubmitResult("ineligible", RECORD_SAYS))
             elif found is None or found.outcome in (None, Outcome.CANCELLED):
                 is_foreign = intent.scope != self.resubmitter.journal.scope and not plan.was_sent
                 left[run_id] = plan.model_copy(update={"why_not": plan.why_not or FOREIGN}) if is_foreign else plan
@@ -88,7 +88,7 @@ class Unfinished:
         for each in ended:
             run_id, said = each.cancellation.run_id, each.cancellation.resubmission
             if said is not None and run_id in own.resubmit and run_id in recorded:
-                self.note(run_id, own.resubmit[run_id], Again(said, each.cancellation.reason))
+                self.note(run_id, own.resubmit[run_id], ResubmitResult(said, each.cancellation.reason))
         return PlansLeft(left)
 
     async def finish(self, left: CancelIntent, recorder: Recorder, keep: Keep) -> None:
@@ -113,9 +113,9 @@ class Unfinished:
         if own is not None:
             await recorder.complete(own, {}, (), await self.submit(own))
 
-    def note(self, run_id: str, plan: ResubmitPlan, again: Again, *, is_news: bool = False) -> None:
+    def note(self, run_id: str, plan: ResubmitPlan, again: ResubmitResult, *, is_news: bool = False) -> None:
         """Remember for the report what came of one."""
-        self.told[run_id] = PendingResubmission(
+        self.known[run_id] = PendingResubmission(
             run_id=run_id,
             first_run=plan.first_run,
             attempt=plan.attempt,
@@ -134,11 +134,11 @@ class Unfinished:
                 self.note(run_id, plan, unknown(run_id, plan))
             else:
                 why = MAY_BE_SUBMITTED if plan.was_sent else TO_BE_SUBMITTED
-                self.note(run_id, plan, Again(None, why, plan=plan))
+                self.note(run_id, plan, ResubmitResult(None, why, plan=plan))
 
-    async def look(self, plans: Mapping[str, ResubmitPlan]) -> dict[str, Again]:
+    async def look(self, plans: Mapping[str, ResubmitPlan]) -> dict[str, ResubmitResult]:
         """Look for the new runs of creates that were not answered; what came of each."""
-        told: dict[str, Again] = {}
+        results: dict[str, ResubmitResult] = {}
         for twice in (True, False):
             some = {run_id: plan for run_id, plan in plans.items() if (plan.state == "sending") is twice}
             if not some:
@@ -147,19 +147,23 @@ class Unfinished:
                 found = await self.resubmitter.look_for(some, twice=twice)
             except ExtendError as error:
                 # Known as before, and looked for by the next sweep.
-                told |= {run_id: Again(None, f"not looked for: {error}", plan=plan) for run_id, plan in some.items()}
+                results |= {
+                    run_id: ResubmitResult(None, f"not looked for: {error}", plan=plan) for run_id, plan in some.items()
+                }
                 continue
             for run_id, plan in some.items():
-                told[run_id] = self._after_look(run_id, plan, found.get(run_id))
-                self.note(run_id, plan, told[run_id], is_news=plan.state == "sending" and told[run_id].plan is not None)
-        return told
+                results[run_id] = self._after_look(run_id, plan, found.get(run_id))
+                self.note(
+                    run_id, plan, results[run_id], is_news=plan.state == "sending" and results[run_id].plan is not None
+                )
+        return results
 
-    def _after_look(self, run_id: str, plan: ResubmitPlan, new: str | None) -> Again:
+    def _after_look(self, run_id: str, plan: ResubmitPlan, new: str | None) -> ResubmitResult:
         if new is not None:
-            return Again("submitted", f"submitted again as {new}; the response was lost", new)
+            return ResubmitResult("submitted", f"submitted again as {new}; the response was lost", new)
         since = plan.sent_at or plan.planned_at
         if since is not None and self.runs.now() - since > LOOK_FOR and plan.state == "unknown":
-            return Again("unknown", LOOKED_IN_VAIN.format(run_id=run_id, first_run=plan.first_run))
+            return ResubmitResult("unknown", LOOKED_IN_VAIN.format(run_id=run_id, first_run=plan.first_run))
         return unknown(run_id, plan)
 
     async def submit(self, intent: CancelIntent) -> PlansLeft:
@@ -167,33 +171,35 @@ class Unfinished:
 
         Raises RecordError when Prefect cannot be written to.
         """
-        told: dict[str, Again] = {}
+        results: dict[str, ResubmitResult] = {}
         requests = []
         for run_id, plan in intent.resubmit.items():
             result = await self._read(run_id, plan)
-            if isinstance(result, Again):
-                told[run_id] = result
+            if isinstance(result, ResubmitResult):
+                results[run_id] = result
             elif result.request is not None:
                 requests.append(result.request)
             else:
-                told[run_id] = Again(result.cancellation.resubmission, result.cancellation.reason.lstrip("; "))
-        told |= await self.resubmitter.submit(intent, requests)
-        for run_id, again in told.items():
+                results[run_id] = ResubmitResult(
+                    result.cancellation.resubmission, result.cancellation.reason.lstrip("; ")
+                )
+        results |= await self.resubmitter.submit(intent, requests)
+        for run_id, again in results.items():
             self.note(run_id, intent.resubmit[run_id], again, is_news=again.resubmission == "unknown")
             if again.resubmission is None and again.plan is None:
-                self.told.pop(run_id)  # another sweep's, which tells of it
-        return plans_left(intent, (), told)
+                self.known.pop(run_id)  # another sweep reports it
+        return plans_left(intent, (), results)
 
-    async def _read(self, run_id: str, plan: ResubmitPlan) -> Result | Again:
+    async def _read(self, run_id: str, plan: ResubmitPlan) -> Result | ResubmitResult:
         """Read a cancelled run once more, and decide."""
         try:
             run = await self.resubmitter.client.get_run(run_id, self.resubmitter.kind)
         except ExtendNotFoundError as error:
-            return Again("ineligible", f"not submitted again: {error}")
+            return ResubmitResult("ineligible", f"not submitted again: {error}")
         except ExtendError as error:
-            return Again(None, f"the next sweep submits it again: {error}", plan=plan)
+            return ResubmitResult(None, f"the next sweep submits it again: {error}", plan=plan)
         if run.status != CANCELLED and not run.was_aborted:
-            return Again("ineligible", NO_LONGER.format(status=run.status))
+            return ResubmitResult("ineligible", NO_LONGER.format(status=run.status))
         cancelled = Cancellation(run_id=run_id, outcome=Outcome.CANCELLED, reason="")
         return await self.resubmitter.decide(Result(cancelled, run, may_be_ours=True), plan)
 

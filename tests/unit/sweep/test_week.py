@@ -116,7 +116,7 @@ class Pair:
         recovered += await sweep.recover_more(450)
         await sweep.finish()
         report = report.with_cancellations(done).model_copy(
-            update={"pending": sweep.pending, "recovered": len(recovered), "unrecorded": sweep.unrecorded}
+            update={"pending": sweep.pending, "recovered": recovered, "unrecorded": sweep.unrecorded}
         )
         history = self.history
         if not self.kind.shows_metadata:
@@ -171,7 +171,7 @@ def test_nothing_that_was_cancelled_is_lost_or_reported_twice(week):
         cancelled = {run_id for run_id, run in pair.world.runs.items() if run.status == "CANCELLED"}
         assert set(reports_of) <= cancelled
         assert max(reports_of.values()) == 1
-        assert len(cancelled) - len(reports_of) == sum(report.recovered for report in pair.reports)
+        assert len(cancelled) - len(reports_of) == sum(len(report.recovered) for report in pair.reports)
         assert all(len(pair.prefect.texts(run_id)) == 1 for run_id in cancelled)
         assert pair.extend.violations == []
 
