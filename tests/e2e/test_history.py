@@ -21,8 +21,8 @@ from prefect_extend_ai import ExtendCredentials, Outcome, sweep_report
 from prefect_extend_ai.flows import cancel_runs, cancel_stale_runs
 from prefect_extend_ai.prefect_io.flow_runs import was_skipped
 from prefect_extend_ai.prefect_io.liveness import _lock_path, sweep_lock
+from prefect_extend_ai.prefect_io.reports import _history as read_metadata
 from prefect_extend_ai.sandbox import World, serve
-from prefect_extend_ai.sweep.history import History
 
 COUNT = iter(range(10**6))
 
@@ -113,7 +113,7 @@ async def test_reports_tell_the_sweeps_before_and_the_last_cancel(account):
         account.add(4)
         await cancel_stale_runs(block, dry_run=True)
     reports = account.written("sweep")
-    stale = [[each.stale for each in History.load(each["metadata_"]).sweeps] for each in reports]
+    stale = [[each.stale for each in read_metadata(each["metadata_"]).sweeps] for each in reports]
     assert stale == [[2], [2, 0], [2, 0, 1]]
     assert "### Last 3 sweeps" in reports[-1]["data"]
     assert "3 stale, 3 cancelled, 0 failed in 3 sweeps" in reports[-1]["data"]
@@ -237,7 +237,7 @@ async def test_thirty_sweeps_of_six_pairs_tell_the_truth(artifacts):
         for kind in KINDS:
             states = ends[account.workspace, kind]
             reports = [await sweep_report(state.state_details.flow_run_id) for state, _ in states]
-            past = History.load(account.written("sweep", kind)[-1]["metadata_"]).sweeps
+            past = read_metadata(account.written("sweep", kind)[-1]["metadata_"]).sweeps
             assert [(each.stale, each.cancelled) for each in past] == [
                 (report.selected, report.counts[Outcome.CANCELLED]) for report in reports
             ]

@@ -217,7 +217,9 @@ async def test_sweeps_of_two_workspaces_on_two_workers_lose_nothing(prefect_on_p
 
 
 def _data_of(run_id, artifacts):
-    return next(each["data"] for each in artifacts if run_id in (each["metadata_"] or {}).values())
+    return next(
+        each["data"] for each in artifacts if each["key"] is None and run_id in (each["metadata_"] or {}).values()
+    )
 
 
 def _wait(until, what):

@@ -16,7 +16,10 @@ def extend(stuck, proxied):
         proxy = proxied(sandbox.url)
         proxy.closed = 0
 
-        def let_in(_):
+        def let_in(request):
+            # Only the sweep's own listing: it may also read what other tests left open on this Prefect.
+            if "_runs?" not in request.path:
+                return None
             proxy.closed -= 1
             return 401 if proxy.closed >= 0 else None
 
@@ -72,7 +75,7 @@ async def test_a_refused_sweep_ends_at_once(prefect_server, extend):
 
 
 async def test_bad_input_ends_at_once(prefect_server, extend):
-    state = await retried_once(cancel_runs)(extend.credentials, ["clr_one,clr_two"], return_state=True)
+    state = await retried_once(cancel_runs)(extend.credentials, ["clr_one", "exr_two"], return_state=True)
     flow_run = await flow_run_of(state)
     assert (flow_run.run_count, flow_run.state.type.value) == (1, "FAILED")
     assert isinstance(await state.aresult(raise_on_failure=False), SweepFailed)

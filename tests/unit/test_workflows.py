@@ -112,4 +112,4 @@ def test_the_hook_before_a_commit_is_make_check():
 
 def test_the_scripts_of_ci_call_make_targets():
     called = re.findall(r"^make ([a-z-]+)", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
-    assert called == ["test", "matrix", "check"]
+    assert called == ["test", "matrix", "check", "docs"]
