@@ -27,7 +27,7 @@ def no_pause(monkeypatch):
 
 
 async def sweep(url, kind, *named):
-    """One sweep over HTTP, with its journal in memory; what became of each run."""
+    """One sweep over HTTP, with its journal in memory; each run's result."""
     prefect = Prefect()
     journal = MemoryJournal(
         prefect,
@@ -40,9 +40,9 @@ async def sweep(url, kind, *named):
     async with credentials.get_client() as client:
         engine = Sweep(client, journal, selector)
         selection = await engine.select()
-        told = await engine.cancel_batch(selection.targets)
-    assert prefect.intents == {} or any(each.resubmission == "unknown" for each in told)
-    return {each.run_id: each for each in told}
+        result = await engine.cancel_batch(selection.targets)
+    assert prefect.intents == {} or any(each.resubmission == "unknown" for each in result)
+    return {each.run_id: each for each in result}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -50,9 +50,9 @@ async def test_the_sdk_reads_and_lists_what_a_sweep_submits(sdk, served, world, 
     world.add(kind, "PROCESSED")
     order = {"file": {"url": "https://example.com/in/letter.pdf"}, "metadata": {"owner": "a", "n": 1.5}}
     old = await sdk(kind, "create", **order, **{kind.processor: {"id": f"{kind}_p", "version": "1.7"}})
-    (told,) = (await sweep(served.url, kind, old.id)).values()
-    new = await sdk(kind, "retrieve", told.resubmitted_as)
-    assert (told.outcome, told.resubmission, new.status.value) == ("cancelled", "submitted", "PROCESSING")
+    (result,) = (await sweep(served.url, kind, old.id)).values()
+    new = await sdk(kind, "retrieve", result.resubmitted_as)
+    assert (result.outcome, result.resubmission, new.status.value) == ("cancelled", "submitted", "PROCESSING")
     assert new.metadata == order["metadata"] | {
         "prefect_extend_resubmit_of": old.id,
         "prefect_extend_first_run": old.id,
@@ -74,20 +74,20 @@ async def test_an_inline_configuration_of_the_sdk_is_kept(sdk, served, world, ki
     world.add(kind, "PROCESSED")
     config = world.full(world.add(kind, "PROCESSED"))["config"]
     old = await sdk(kind, "create", file={"url": "https://example.com/a.pdf"}, config=config)
-    (told,) = (await sweep(served.url, kind, old.id)).values()
-    new = await sdk(kind, "retrieve", told.resubmitted_as)
+    (result,) = (await sweep(served.url, kind, old.id)).values()
+    new = await sdk(kind, "retrieve", result.resubmitted_as)
     assert getattr(new, kind.processor) is None
     assert new.config == old.config
-    assert "configuration differs" not in told.reason
+    assert "configuration differs" not in result.reason
 
 
 async def test_an_override_of_the_sdk_is_reported(sdk, served, world):
     kind = RunKind.CLASSIFY
     processor = {"id": "cl_1", "override_config": {"classificationRules": "By the first page."}}
     old = await sdk(kind, "create", file={"url": "https://example.com/a.pdf"}, classifier=processor)
-    (told,) = (await sweep(served.url, kind, old.id)).values()
-    assert told.resubmission == "submitted"
-    assert "its configuration differs from the old run's: an override" in told.reason
+    (result,) = (await sweep(served.url, kind, old.id)).values()
+    assert result.resubmission == "submitted"
+    assert "its configuration differs from the old run's: an override" in result.reason
 
 
 def stuck(**behaviour):
@@ -99,9 +99,9 @@ def stuck(**behaviour):
 @pytest.mark.parametrize(("reuses", "resubmission"), [(True, "submitted"), (False, "ineligible")])
 async def test_a_file_that_cannot_be_used_again_is_reported(reuses, resubmission):
     with serve(stuck(reuses_files=reuses)) as sandbox:
-        (told,) = (await sweep(sandbox.url, RunKind.CLASSIFY)).values()
-    assert told.resubmission == resubmission
-    assert ("is not available" in told.reason) is not reuses
+        (result,) = (await sweep(sandbox.url, RunKind.CLASSIFY)).values()
+    assert result.resubmission == resubmission
+    assert ("is not available" in result.reason) is not reuses
     creates = [entry for entry in sandbox.world.journal if entry.operation == "create"]
     assert [(entry.category, entry.status) for entry in creates] == [("RUN", 200 if reuses else 400)]
 
@@ -109,16 +109,16 @@ async def test_a_file_that_cannot_be_used_again_is_reported(reuses, resubmission
 @pytest.mark.parametrize("keeps", [True, False])
 async def test_a_version_that_is_not_kept_makes_no_difference(keeps):
     with serve(stuck(keeps_version=keeps)) as sandbox:
-        (told,) = (await sweep(sandbox.url, RunKind.CLASSIFY)).values()
-    assert told.resubmission == "submitted"
+        (result,) = (await sweep(sandbox.url, RunKind.CLASSIFY)).values()
+    assert result.resubmission == "submitted"
     assert len(sandbox.world.runs) == 2
 
 
 @pytest.mark.parametrize(("largest", "resubmission"), [(LARGEST_METADATA, "submitted"), (250, "ineligible")])
 async def test_metadata_that_extend_does_not_take_is_reported(largest, resubmission):
     with serve(stuck(metadata_bytes=largest)) as sandbox:
-        (told,) = (await sweep(sandbox.url, RunKind.CLASSIFY)).values()
-    assert told.resubmission == resubmission
+        (result,) = (await sweep(sandbox.url, RunKind.CLASSIFY)).values()
+    assert result.resubmission == resubmission
 
 
 @pytest.mark.parametrize("late", ["create_seconds", "list_lag_seconds"])
@@ -128,8 +128,8 @@ async def test_a_lost_create_that_shows_late_is_unknown_and_sent_once(late):
     if late == "list_lag_seconds":
         world.advance(seconds=3700)
     with serve(world) as sandbox:
-        (told,) = (await sweep(sandbox.url, RunKind.CLASSIFY)).values()
-    assert told.resubmission == "unknown"
+        (result,) = (await sweep(sandbox.url, RunKind.CLASSIFY)).values()
+    assert result.resubmission == "unknown"
     assert sum(entry.operation == "create" for entry in world.journal) == 1
     world.advance(seconds=3700)
     world.tick()
@@ -141,8 +141,8 @@ async def test_creates_keep_to_their_own_rate_limit():
     for _ in range(8):
         world.add(age_minutes=90, processor="cl_1")
     with serve(world) as sandbox:
-        told = await sweep(sandbox.url, RunKind.CLASSIFY)
-    assert {each.resubmission for each in told.values()} == {"submitted"}
+        result = await sweep(sandbox.url, RunKind.CLASSIFY)
+    assert {each.resubmission for each in result.values()} == {"submitted"}
     creates = [entry for entry in world.journal if entry.operation == "create" and entry.status == 200]
     assert len(creates) == 8
     assert creates[-1].time - creates[0].time > timedelta(seconds=0.5)

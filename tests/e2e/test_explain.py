@@ -121,7 +121,7 @@ async def test_ids_of_two_kinds_are_refused_before_any_request(prefect_server, s
 
 
 async def explained(prefect_server, sandbox, *words, status=0):
-    """What `prefect-extend-ai explain --json` prints, in a process of its own."""
+    """What `prefect-extend-ai explain --json` prints, in a separate process."""
     environment = (
         os.environ | prefect_server.settings | {"EXTEND_API_KEY": "sk_sandbox", "EXTEND_BASE_URL": sandbox.url}
     )

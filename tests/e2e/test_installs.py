@@ -1,4 +1,4 @@
-"""The package as people install it: with pip, with uv, and beside prefect-client, each in an environment of its own."""
+"""The package as people install it: with pip, with uv, and beside prefect-client, each in its own environment."""
 
 from __future__ import annotations
 

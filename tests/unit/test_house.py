@@ -70,6 +70,11 @@ def test_a_real_sleep_is_found():
     assert [*real_sleeps(ast.parse(marked))] == []
 
 
+def test_each_helper_is_in_the_table_of_helpers():
+    helpers = {path.name for path in (TESTS / "support").glob("*.py")} - {"__init__.py", "sweep_process.py"}
+    assert helpers == set(re.findall(r"`support/(\w+\.py)`", (TESTS / "README.md").read_text()))
+
+
 def test_no_test_has_a_longer_name_than_sixty_characters(names):
     assert {name for name in names if len(name) > LONGEST_NAME} == set()
 

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 COMMAND_LINE = {"cyclopts", "markdown-it-py", "packaging", "pyyaml", "rich", "starlette", "uvicorn"}
-"""What is there for the command line and the sandbox alone."""
+"""Used by the command line and the sandbox only."""
 ABSENT = "cyclopts", "fastapi", "markdown_it", "sqlalchemy", "uvicorn"
 """Of it and of a server's, what prefect-client does without itself."""
 BLOCKED = """

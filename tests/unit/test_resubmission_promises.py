@@ -99,10 +99,10 @@ class Schedule:
         self.extend.add("clr_before", status="CANCELLED")
         self.prefect = self.extend.prefect = Prefect(one_machine=one_machine)
         self.names = 0
-        self.told = {}
+        self.reported = {}
 
     async def sweep(self, drawn):
-        """One sweep, in a process of its own; what its report says of each document, None where it has none."""
+        """One sweep, in a separate process; what its report says of each document, None where it has none."""
         self.names += 1
         process = Process(f"sweep-{self.names}", drawn.die_at, random.Random(drawn.seed))
         journal = MemoryJournal(self.prefect, process, drawn.fails, drawn.down_from, self.extend.now)
@@ -148,7 +148,7 @@ class Schedule:
     def hear(self, said):
         """Remember what a report says of a document, and hold it against what there is."""
         if said.resubmission is not None:
-            self.told.setdefault(said.run_id, []).append(said.resubmission)
+            self.reported.setdefault(said.run_id, []).append(said.resubmission)
         if said.resubmission == "submitted":
             assert said.resubmitted_as in self.extend.successors[said.run_id], said
         if said.resubmission == "given_up":
@@ -161,8 +161,10 @@ class Schedule:
         for run_id, new in extend.successors.items():
             assert len(new) <= 1, f"{run_id} was submitted {len(new)} times"
         open_ = {run_id for each in self.prefect.intents.values() for run_id in each.resubmit}
-        for run_id in self.to_be_told():
-            known = extend.successors[run_id] or run_id in self.told or run_id in open_ or self.is_in_a_record(run_id)
+        for run_id in self.to_be_reported():
+            known = (
+                extend.successors[run_id] or run_id in self.reported or run_id in open_ or self.is_in_a_record(run_id)
+            )
             assert known, f"{run_id} is lost: {extend.find(run_id)}, cancelled by {extend.cancelled_by[run_id]}"
 
     def is_in_a_record(self, run_id):
@@ -173,7 +175,7 @@ class Schedule:
         }
         return self.prefect.decided.get(run_id) is not None or run_id in refused
 
-    def to_be_told(self):
+    def to_be_reported(self):
         """The runs that sweeps have cancelled which were to submit them again."""
         for run_id in list(self.extend.cancelled_by):
             run = self.extend.find(run_id)
@@ -232,8 +234,8 @@ def test_a_quiet_schedule_submits_each_again_and_gives_up():
     first = ["clr_0", "clr_1"]
     second = [schedule.extend.successors[run_id][0] for run_id in first]
     third = [schedule.extend.successors[run_id][0] for run_id in second]
-    told = {run_id: schedule.told[run_id] for run_id in [*first, *second, *third, "clr_2"]}
-    assert told == {
+    reported = {run_id: schedule.reported[run_id] for run_id in [*first, *second, *third, "clr_2"]}
+    assert reported == {
         **{run_id: ["submitted"] for run_id in [*first, *second]},
         **{run_id: ["given_up"] for run_id in third},
         "clr_2": ["ineligible"],
@@ -248,20 +250,20 @@ def test_two_sweeps_at_once_submit_each_once(seed, one_machine):
     sweeps = [Drawn(seed=seed), Drawn(seed=seed + 100)]
     schedule = live([{} for _ in range(8)], [sweeps], one_machine=one_machine, calm=0)
     assert [len(schedule.extend.successors[f"clr_{n}"]) for n in range(8)] == [1] * 8
-    assert [schedule.told[f"clr_{n}"] for n in range(8)] == [["submitted"]] * 8
+    assert [schedule.reported[f"clr_{n}"] for n in range(8)] == [["submitted"]] * 8
 
 
 def test_a_lost_create_is_unknown_once_and_never_sent_again():
     schedule = live([{"creates": ["reset"]}], [[Drawn()]], calm=30)
     assert schedule.extend.successors["clr_0"] == []
-    assert set(schedule.told["clr_0"]) == {"unknown"}
+    assert set(schedule.reported["clr_0"]) == {"unknown"}
     assert schedule.prefect.intents == {}
 
 
 def test_a_create_that_shows_late_is_found_by_a_later_sweep():
     schedule = live([{"creates": ["reset-after"]}], [[Drawn()]], calm=2, create_seconds=4000)
-    assert schedule.told["clr_0"][0] == "unknown"
-    assert schedule.told["clr_0"][-1] == "submitted"
+    assert schedule.reported["clr_0"][0] == "unknown"
+    assert schedule.reported["clr_0"][-1] == "submitted"
     assert len(schedule.extend.successors["clr_0"]) == 1
 
 

@@ -115,9 +115,9 @@ def swept(monkeypatch):
 @pytest.mark.parametrize("automated", [SECONDS], indirect=True)
 def test_the_dead_mans_switch_fires_once_where_sweeps_stop(automated, swept):
     def silent():
-        told = [each["parameters"]["subject"] for each in automated.runs("raise-alarm")]
-        # A sweep that fails has an alarm of its own.
-        return [subject for subject in told if subject.startswith("No Extend sweep")]
+        subjects = [each["parameters"]["subject"] for each in automated.runs("raise-alarm")]
+        # A sweep that fails has a separate alarm.
+        return [subject for subject in subjects if subject.startswith("No Extend sweep")]
 
     # One deployment goes on, failing; another only rehearses after its one real sweep.
     swept("acme")

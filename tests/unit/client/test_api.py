@@ -12,10 +12,8 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
 from prefect_extend_ai.client import ExtendClient
-from prefect_extend_ai.client.transport import Transport
 from prefect_extend_ai.errors import (
     ExtendCachedResponseError,
     ExtendInputError,
@@ -23,39 +21,24 @@ from prefect_extend_ai.errors import (
     ExtendUnexpectedResponseError,
 )
 from prefect_extend_ai.runs import RunKind, check_run_id
+from support.scripted import Scripted
 
 KEY = "sk_do-not-show-4711"
 HEADERS = {"date": "Mon, 23 Nov 2026 12:00:00 GMT", "x-extend-request-id": "req_1"}
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
-class Api:
-    """Answers each request with the next of its bodies, and keeps the requests."""
+class Api(Scripted):
+    """An Extend that returns each of some bodies once."""
+
+    repeats = False
 
     def __init__(self, *bodies, status=200):
-        self.bodies = [body if isinstance(body, bytes) else json.dumps(body).encode() for body in bodies]
-        self.status = status
-        self.requests = []
-
-    def __call__(self, request):
-        self.requests.append(request)
-        return httpx.Response(self.status, headers=HEADERS, content=self.bodies.pop(0))
+        texts = (body if isinstance(body, bytes) else json.dumps(body).encode() for body in bodies)
+        super().__init__(*((status, HEADERS, text) for text in texts))
 
     def client(self):
-        return ExtendClient(
-            Transport(
-                "https://api.example",
-                SecretStr(KEY),
-                api_version="2026-02-09",
-                requests_per_second=10**6,
-                http_transport=httpx.MockTransport(self),
-                wall_clock=NOON.timestamp,
-            )
-        )
-
-    @property
-    def sent(self):
-        return [(request.method, request.url.raw_path.decode()) for request in self.requests]
+        return ExtendClient(self.transport(key=KEY, wall_clock=NOON.timestamp))
 
     @property
     def queries(self):
@@ -268,7 +251,7 @@ async def test_a_repeated_page_token_is_an_error_and_no_loop(tokens):
     async with api.client() as client:
         with pytest.raises(ExtendUnexpectedResponseError, match="a repeated page token"):
             [page async for page in client.iter_pages()]
-    assert api.bodies == []
+    assert api.responses == []
 
 
 async def test_items_that_are_not_runs_are_counted_and_skipped():

@@ -7,11 +7,9 @@ import json
 import httpx
 import pytest
 import stamina
-from pydantic import SecretStr
 
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.client.exchange import Call, JsonBody
-from prefect_extend_ai.client.transport import Transport
 from prefect_extend_ai.errors import (
     ExtendAPIError,
     ExtendNotSentError,
@@ -22,6 +20,7 @@ from prefect_extend_ai.errors import (
     ExtendUnexpectedResponseError,
     SharedLimitError,
 )
+from support.scripted import Scripted
 
 REQUEST = {"file": {"id": "file_1"}, "classifier": {"id": "cl_1", "version": "2.1"}, "metadata": {"owner": "Ünal"}}
 DATE = {"date": "Mon, 23 Nov 2026 12:00:00 GMT"}
@@ -34,30 +33,11 @@ def no_back_off():
         yield
 
 
-class Api:
-    """Answers with what it was given, one after the other; the last again and again."""
-
-    def __init__(self, *responses):
-        self.responses = list(responses)
-        self.requests = []
-
-    def __call__(self, request):
-        self.requests.append(request)
-        response = self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
-        if isinstance(response, Exception):
-            raise response
-        return httpx.Response(response, json={"message": "no"}) if isinstance(response, int) else response
+class Api(Scripted):
+    """An Extend that says what a test gives it."""
 
     def client(self, **options):
-        return ExtendClient(
-            Transport(
-                "https://api.example",
-                SecretStr("sk_secret"),
-                api_version="2026-02-09",
-                requests_per_second=10**6,
-                **{"http_transport": httpx.MockTransport(self)} | options,
-            )
-        )
+        return ExtendClient(self.transport(key="sk_secret", **options))
 
 
 class Tracing(httpx.AsyncHTTPTransport):

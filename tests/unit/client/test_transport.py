@@ -30,6 +30,7 @@ from prefect_extend_ai.errors import (
     ExtendUnexpectedResponseError,
     SharedLimitError,
 )
+from support.scripted import Scripted
 
 pytestmark = pytest.mark.virtual_time
 
@@ -42,38 +43,11 @@ def no_back_off():
         yield
 
 
-class Api:
-    """Answers with what it was given, one after the other; the last again and again."""
-
-    def __init__(self, *responses):
-        self.responses = list(responses)
-        self.requests = []
-        self.times = []
-
-    @property
-    def now(self):
-        return asyncio.get_running_loop().time()
-
-    def __call__(self, request):
-        self.requests.append(request)
-        self.times.append(self.now)
-        response = self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
-        if isinstance(response, Exception):
-            raise response
-        if isinstance(response, int):
-            return httpx.Response(response, json={"code": "X", "message": "so it is"})
-        status, headers, content = response
-        body = {"content": content} if isinstance(content, bytes) else {"stream": content}
-        return httpx.Response(status, headers=headers, **body)
+class Api(Scripted):
+    """An Extend that says what a test gives it."""
 
     def transport(self, **options):
-        given = {"api_version": "2026-02-09", "requests_per_second": 10}
-        given["http_transport"] = httpx.MockTransport(self)
-        return Transport(
-            "https://api.example/prefix",
-            SecretStr(KEY),
-            **(given | options),
-        )
+        return super().transport("https://api.example/prefix", KEY, **({"requests_per_second": 10} | options))
 
 
 FINE = (200, {"date": "Mon, 23 Nov 2026 12:00:00 GMT", "x-extend-request-id": "req_1"}, b'{"cost": 1.50}')

@@ -1,4 +1,4 @@
-"""Which records a purge deletes, writes anew, or keeps because they are still open."""
+"""Which records a purge deletes, writes again, or keeps because they are still open."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ SVG = re.compile(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)")
 
 
 def advice(durations, cancelled=(), limit=60, **policy):
-    """Advice on processors whose runs took so many minutes, by processor."""
+    """Advice on processors whose runs took these minutes, by processor."""
     past = PastRuns(RunKind.CLASSIFY, read_at=NOW)
     for processor, minutes in durations.items():
         for number, each in enumerate(minutes):

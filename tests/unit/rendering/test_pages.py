@@ -572,12 +572,12 @@ def test_report_and_record_link_the_events_of_each_run():
 
 
 def test_a_record_says_why_by_which_sweep_and_the_last_change():
-    told = cancellation(
+    known = cancellation(
         age_minutes=81.2,
         limit=Limit(60, LimitSource.PERSON),
         last_change=datetime(2026, 3, 1, 9, 30, 5, tzinfo=UTC),
     )
-    rows = table_rows(record_page(run_of(), told, whence=Whence(FLOW_RUN)))
+    rows = table_rows(record_page(run_of(), known, whence=Whence(FLOW_RUN)))
     assert ["Why", "no change for 81 min, limit 60 min by policy"] in rows
     assert ["Last change before the cancel", "2026-03-01 09:30:05 UTC"] in rows
     assert ["Sweep", "flow run"] in rows

@@ -11,18 +11,16 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
-from prefect_extend_ai.client import ExtendClient
-from prefect_extend_ai.client.transport import Transport
 from prefect_extend_ai.errors import ExtendInputError, ExtendServerError
 from prefect_extend_ai.runs import Run, RunKind
-from prefect_extend_ai.sandbox import API_KEY, Behaviour, World, create_app
+from prefect_extend_ai.sandbox import Behaviour, World
 from prefect_extend_ai.sandbox.lifetimes import Speed
 from prefect_extend_ai.sweep.advice import advice_from, advise, percent
 from prefect_extend_ai.sweep.learning import learn
 from prefect_extend_ai.sweep.past import PastRuns
 from prefect_extend_ai.sweep.policy import StalePolicy
+from support.in_process import client_of
 
 NOW = datetime(2026, 3, 2, 6, tzinfo=UTC)
 LIMITS = [15, 30, 60, 120, 240]
@@ -46,21 +44,8 @@ def advice_on(runs, limit=60, **policy):
     return advice_from(past, limit, StalePolicy(**policy))
 
 
-def client_of(world):
-    return ExtendClient(
-        Transport(
-            "https://api.extend.ai",
-            SecretStr(API_KEY),
-            api_version="2026-02-09",
-            requests_per_second=10**6,
-            http_transport=httpx.ASGITransport(app=create_app(world)),
-            wall_clock=lambda: world.now().timestamp(),
-        )
-    )
-
-
 async def advise_on(world, kind="classify", **options):
-    async with client_of(world) as client:
+    async with client_of(world, wall_clock=lambda: world.now().timestamp()) as client:
         return await advise(client, RunKind(kind), **options)
 
 

@@ -92,9 +92,14 @@ def test_the_headline_counts_what_was_submitted_again(story):
     assert report.headline == "Cancelled 4 of 4 stale classify runs; 3 submitted again, 1 given up"
     assert not report.needs_attention
     new = on.extend.successors["clr_0"]
-    (told,) = [each for each in report.cancellations if each.run_id == "clr_0"]
-    assert (told.outcome, told.resubmission, told.resubmitted_as, told.attempt) == ("cancelled", "submitted", *new, 1)
-    assert f"submitted again as {new[0]}" in told.reason
+    (result,) = [each for each in report.cancellations if each.run_id == "clr_0"]
+    assert (result.outcome, result.resubmission, result.resubmitted_as, result.attempt) == (
+        "cancelled",
+        "submitted",
+        *new,
+        1,
+    )
+    assert f"submitted again as {new[0]}" in result.reason
     rows = {row["run"]: row["submitted_again"] for row in report_table(report, str)}
     assert (rows["clr_0"], rows["clr_3"]) == (new[0], "given up")
     assert f"| clr_0 | {new[0]} | 1 | none |  |" in page(report).replace("\\", "")
@@ -139,9 +144,9 @@ def test_a_chain_is_in_record_and_report(story):
 def test_what_is_not_submitted_again_says_which_and_why(story, facts, why):
     on = story(facts)
     report = on.sweep()
-    (told,) = report.cancellations
-    assert (told.outcome, told.resubmission) == ("cancelled", "ineligible")
-    assert why in told.reason
+    (result,) = report.cancellations
+    assert (result.outcome, result.resubmission) == ("cancelled", "ineligible")
+    assert why in result.reason
     assert report.headline.endswith("; 1 not submitted again")
     assert not report.needs_attention
     assert not on.extend.successors["clr_0"]
@@ -177,15 +182,15 @@ def test_unknown_is_news_once_and_then_still_pending(story, word):
 
 def test_unknown_names_both_ids_of_a_second_attempt(story):
     on = story({"metadata": SECOND, "creates": ["reset"]})
-    (told,) = on.sweep().cancellations
-    assert "prefect_extend_resubmit_of clr_0 and prefect_extend_first_run clr_a" in told.reason
+    (result,) = on.sweep().cancellations
+    assert "prefect_extend_resubmit_of clr_0 and prefect_extend_first_run clr_a" in result.reason
 
 
 @pytest.mark.parametrize("word", ["reset-after", "502-after", "html-after", "409-after"])
 def test_a_lost_response_is_found_in_the_listing(story, word):
     on = story({"creates": [word]})
-    (told,) = on.sweep().cancellations
-    assert (told.resubmission, [told.resubmitted_as]) == ("submitted", on.extend.successors["clr_0"])
+    (result,) = on.sweep().cancellations
+    assert (result.resubmission, [result.resubmitted_as]) == ("submitted", on.extend.successors["clr_0"])
 
 
 @pytest.mark.parametrize("word", ["unsent", "429"])
@@ -213,9 +218,9 @@ def test_an_entry_of_another_address_is_never_created(story):
     on = story({"creates": ["unsent"]})
     on.sweep()
     later = on.sweep(minutes=1, scope={"api_url": "https://api.us2.extend.app"})
-    (told,) = later.resubmissions
-    assert told.resubmission == "ineligible"
-    assert "another workspace or address" in told.reason
+    (result,) = later.resubmissions
+    assert result.resubmission == "ineligible"
+    assert "another workspace or address" in result.reason
     assert not on.extend.successors["clr_0"]
     assert on.prefect.intents == {}
 
@@ -234,17 +239,17 @@ def test_a_dry_run_says_which_would_be(story):
 def test_another_configuration_is_reported_on_the_run(story):
     on = story({})
     on.extend.runs["clr_0"].raw["config"] = {"baseProcessor": "classification_light"}
-    (told,) = on.sweep().cancellations
-    assert told.resubmission == "submitted"
-    assert "its configuration differs from the old run's: an override" in told.reason
+    (result,) = on.sweep().cancellations
+    assert result.resubmission == "submitted"
+    assert "its configuration differs from the old run's: an override" in result.reason
 
 
 def test_too_long_a_listing_is_not_guessed_from(story, monkeypatch):
     monkeypatch.setattr(successors, "MOST_ROWS", 3)
     on = story({}, *({"status": "PROCESSED"} for _ in range(12)), sorts=False)
-    (told,) = on.sweep().cancellations
-    assert (told.resubmission, not on.extend.successors["clr_0"]) == ("ineligible", True)
-    assert "could not be looked for among the newest" in told.reason
+    (result,) = on.sweep().cancellations
+    assert (result.resubmission, not on.extend.successors["clr_0"]) == ("ineligible", True)
+    assert "could not be looked for among the newest" in result.reason
 
 
 def test_named_runs_are_submitted_again_whatever_their_attempt(story):

@@ -62,16 +62,16 @@ def test_events_without_a_flow_run_are_told_apart_by_their_times():
 
 
 def test_a_report_tells_why_and_a_dry_run_tells_nothing():
-    (told,) = from_report(a_report(), "clr_1", NOON, SWEEPS[1])
-    assert (told.outcome, told.reason) == ("spared", "no change for 81 min, limit 60 min by policy; no longer stale")
+    (entry,) = from_report(a_report(), "clr_1", NOON, SWEEPS[1])
+    assert (entry.outcome, entry.reason) == ("spared", "no change for 81 min, limit 60 min by policy; no longer stale")
     assert list(from_report(a_report(), "clr_3", NOON, SWEEPS[1])) == []
     assert list(from_report(a_report(dry_run=True), "clr_1", NOON, SWEEPS[1])) == []
 
 
 def test_a_recovered_run_is_told_by_the_sweep_that_recovered_it():
     ended = Cancellation(run_id="clr_9", outcome=Outcome.FINISHED_FIRST, reason="ended", record=UUID(int=9))
-    (told,) = from_report(SweepReport(recovered=[ended]), "clr_9", NOON, SWEEPS[2])
-    assert (told.outcome, told.record, told.flow_run_id) == ("finished_first", UUID(int=9), SWEEPS[2])
+    (entry,) = from_report(SweepReport(recovered=[ended]), "clr_9", NOON, SWEEPS[2])
+    assert (entry.outcome, entry.record, entry.flow_run_id) == ("finished_first", UUID(int=9), SWEEPS[2])
 
 
 def test_an_event_of_a_successor_belongs_to_its_cancel():
@@ -80,8 +80,8 @@ def test_an_event_of_a_successor_belongs_to_its_cancel():
     cancelled = from_event("extend.classify_run.cancelled", NOON, {"outcome": "cancelled"}, SWEEPS[0])
     assert event is not None
     assert cancelled is not None
-    (told,) = merged([cancelled, event])
-    assert (told.outcome, told.resubmitted_as) == ("cancelled", "clr_8")
+    (entry,) = merged([cancelled, event])
+    assert (entry.outcome, entry.resubmitted_as) == ("cancelled", "clr_8")
 
 
 def test_an_event_that_cannot_be_read_is_left_out():
@@ -90,12 +90,12 @@ def test_an_event_that_cannot_be_read_is_left_out():
 
 def test_an_open_entry_says_what_is_known_and_what_is_not():
     interrupted = an_intent(run_ids=["clr_1"])
-    told = from_intent(interrupted, "clr_1")
-    assert told is not None
-    assert (told.outcome, told.at, told.flow_run_id) == ("pending", NOON, SWEEPS[0])
+    entry = from_intent(interrupted, "clr_1")
+    assert entry is not None
+    assert (entry.outcome, entry.at, entry.flow_run_id) == ("pending", NOON, SWEEPS[0])
     assert from_intent(interrupted, "clr_2") is None
     known = PendingCancel(run_id="clr_1", since=NOON, attempts=2, outcome=Outcome.UNCONFIRMED, status="PROCESSING")
-    told = from_intent(an_intent(run_ids=["clr_1"], known={"clr_1": known}), "clr_1")
-    assert told is not None
-    assert told.outcome == "unconfirmed"
-    assert told.reason == "still open: 2 cancels sent, last status PROCESSING; sweeps read it again"
+    entry = from_intent(an_intent(run_ids=["clr_1"], known={"clr_1": known}), "clr_1")
+    assert entry is not None
+    assert entry.outcome == "unconfirmed"
+    assert entry.reason == "still open: 2 cancels sent, last status PROCESSING; sweeps read it again"
