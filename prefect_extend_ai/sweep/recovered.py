@@ -20,28 +20,28 @@ def known_of(intent: CancelIntent, run_id: str) -> PendingCancel:
 
 
 def plans_to_keep(intents: Sequence[CancelIntent], recorded: Collection[str]) -> dict[UUID, dict[str, ResubmitPlan]]:
-    """Which intent keeps the plan for a run that several name: the one that is furthest, then the newest.
+    """Which intent keeps the plan for a run that several name: one plan for a run, in one intent.
 
-    A plan for a run that is still to be read counts only in the newest intent that names the run: it adopted the run.
+    The plan that is furthest counts, and of several the newest. Where its run is still to be read, it goes to the
+    newest intent that names the run, which is the one that keeps the run.
 
     Args:
         intents: the open intents, oldest first.
         recorded: runs that several name, and that one of them has recorded.
     """
-    owner: dict[str, tuple[int, CancelIntent]] = {}
+    best: dict[str, tuple[int, CancelIntent]] = {}
+    newest: dict[str, CancelIntent] = {}
     for intent in intents:
-        for run_id in [*intent.run_ids, *intent.resubmit]:
-            plan = intent.resubmit.get(run_id)
+        newest |= dict.fromkeys(intent.run_ids, intent)
+        for run_id, plan in intent.resubmit.items():
             is_read = run_id in recorded or run_id not in intent.run_ids
-            rank = -1 if plan is None else _RANK[plan.state] if plan.was_sent else int(is_read)
-            found = owner.get(run_id)
-            # Without a plan, the newest intent of a run that is still to be read takes it away from the others.
-            if found is None or rank >= found[0] or (rank == -1 and found[0] == 0):
-                owner[run_id] = (0 if rank == -1 and run_id not in recorded else rank, intent)
+            rank = _RANK[plan.state] if plan.was_sent else int(is_read)
+            if run_id not in best or rank >= best[run_id][0]:
+                best[run_id] = (rank, intent)
     kept: dict[UUID, dict[str, ResubmitPlan]] = {intent.id: {} for intent in intents}
-    for run_id, (_, intent) in owner.items():
-        if run_id in intent.resubmit:
-            kept[intent.id][run_id] = intent.resubmit[run_id]
+    for run_id, (rank, intent) in best.items():
+        holder = intent if rank else newest[run_id]
+        kept[holder.id][run_id] = intent.resubmit[run_id]
     return kept
 
 

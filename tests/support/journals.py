@@ -117,7 +117,9 @@ class MemoryJournal:
     async def record(self, intent, finals):
         assert finals
         record = (uuid4(), intent.id, {run.id: run.text for run, _ in finals})
-        self.prefect.decided |= {each.run_id: each.resubmission for _, each in finals}
+        # Of several records of a run, one says what was decided.
+        for _, each in finals:
+            self.prefect.decided[each.run_id] = self.prefect.decided.get(each.run_id) or each.resubmission
         await self._call(lambda: self.prefect.records.append(record))
         return record[0]
 

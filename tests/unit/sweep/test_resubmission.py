@@ -268,7 +268,7 @@ def an_intent(number, runs=(), **plans):
     ("intents", "recorded", "keeps"),
     [
         ([an_intent(1, ["a"], a="planned"), an_intent(2, ["a"], a="planned")], (), 2),
-        ([an_intent(1, ["a"], a="planned"), an_intent(2, ["a"])], (), None),
+        ([an_intent(1, ["a"], a="planned"), an_intent(2, ["a"])], (), 2),
         ([an_intent(1, ["a"], a="planned"), an_intent(2, ["a"])], ("a",), 1),
         ([an_intent(1, [], a="planned"), an_intent(2, ["a"], a="planned")], (), 1),
         ([an_intent(1, [], a="sending"), an_intent(2, [], a="planned")], (), 1),
