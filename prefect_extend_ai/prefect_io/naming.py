@@ -12,6 +12,11 @@ from prefect.context import FlowRunContext
 __all__ = ["current_name", "is_made_up", "keep_given_name"]
 
 _SLUG = re.compile(r"[a-z]+-[a-z]+")
+# What Prefect's UI (3.8 to 3.9.1) puts into its form of a custom run: `Incredible-Beagle`.
+_FORM_NAME = re.compile(
+    "(Awesome|Rustic|Small|Gorgeous|Fantastic|Sleek|Intelligent|Unbranded|Refined|Licensed|Generic|Practical"
+    "|Ergonomic|Handcrafted|Tasty|Handmade|Incredible)-[A-Z][^-]{,5}"
+)
 
 
 def keep_given_name(name: str) -> str:
@@ -33,13 +38,13 @@ def current_name() -> str:
 
 
 def is_made_up(current: str, ours: str) -> bool:
-    """Whether a name is one of Prefect's slugs (`auspicious-wombat`), or ours from an earlier attempt.
+    """Whether a name is one that Prefect or its UI made up (`auspicious-wombat`), or ours from an earlier attempt.
 
     Args:
         current: the name.
         ours: the name that we give at the start.
     """
-    if current == ours or current.startswith(f"{ours}: "):
+    if current == ours or current.startswith(f"{ours}: ") or _FORM_NAME.fullmatch(current):
         return True
     words = current.split("-")
     # Of the generator's own words: `nightly-sweep` looks the same, and somebody chose it.

@@ -40,6 +40,7 @@ def test_a_block_made_in_the_ui_can_be_picked_and_sweeps(ui, stage, name):
 
     ui.open(f"/runs/flow-run/{flow_run['id']}")
     expect(page.get_by_text("Completed", exact=True).first).to_be_visible()
+    expect(page.get_by_text(f"{name} classify: cancelled {len(stuck)} of {len(stuck)}").first).to_be_visible()
     expect(page.get_by_text(re.compile(re.escape(message))).first).to_be_visible()
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from prefect_extend_ai import ExtendCredentials, RunKind
-from prefect_extend_ai.cli.blocks import block_reference, deployment_name
+from prefect_extend_ai import ExtendCredentials
+from prefect_extend_ai.cli.blocks import block_reference
 from prefect_extend_ai.flows import cancel_stale_runs
 
 KINDS = ("classify", "extract", "split", "parse", "verify", "workflow")
@@ -122,15 +122,13 @@ def test_one_process_serves_several_kinds(account):
     with account.running("prefect-extend-ai", "serve", "--kind", "all", "--limit", "75"):
         account.eventually(lambda: account.api.get("/deployments/name/cancel-runs/extend").is_success)
         name = "cancel-stale-runs/extend-extract"
-        for kind in KINDS:
-            account.postpone(f"cancel-stale-runs/{deployment_name('extend', RunKind(kind))}")
         assert account.ended(account.run(name))["state"]["message"] == "Cancelled 1 of 1 stale extract run"
         [ok] = [line for line in lines(account.type(*CHECK), "Sweeps") if name in line]
         assert ok.startswith("ok ")
         assert ok.endswith("served by a process")
     assert asyncio.run(ExtendCredentials.aload("extend")).base_url == account.environment["EXTEND_BASE_URL"]
     stopped = lines(account.type(*CHECK), "Sweeps")
-    # Those that have run already may be listed in another order.
-    how = "prefect-extend-ai serve --kind "
+    kinds = " ".join(f"--kind {kind}" for kind in KINDS)
+    how = f"prefect-extend-ai serve {kinds} --name extend --limit 75 --every 15"
     assert len(stopped) == 6
     assert all(line.startswith("fail ") and how in line for line in stopped), stopped
