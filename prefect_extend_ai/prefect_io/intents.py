@@ -24,7 +24,7 @@ __all__ = [
     "pending_intents",
     "read_pending",
     "recently_recorded",
-    "recently_resubmitted",
+    "recently_sent",
     "write_completed",
     "write_pending",
 ]
@@ -33,8 +33,9 @@ logger = logging.getLogger(__name__)
 
 RECORDED_META = "extend_recorded_"
 RESUBMITTED_META = "extend_resubmitted_"
-"""Metadata, followed by a run: that a completed intent has recorded it, and which run it has submitted in its place.
-Each has its own entry, because Prefect cuts off a value at 500 characters."""
+IN_VAIN_META = "extend_sent_in_vain_"
+"""Metadata, followed by a run: that a completed intent has recorded it, which run it has submitted in its place, and
+that Extend has refused to create one. Each has its own entry, because Prefect cuts off a value at 500 characters."""
 
 
 async def pending_intents(client: PrefectClient) -> list[CancelIntent]:
@@ -60,18 +61,20 @@ async def recently_recorded(store: ArtifactStore, kind: RunKind, since: datetime
     return await _of_completed(store, kind, since, RECORDED_META)
 
 
-async def recently_resubmitted(store: ArtifactStore, kind: RunKind, since: datetime) -> set[str]:
-    """Runs of a kind that intents completed since then have submitted again. Raises RecordError."""
-    return await _of_completed(store, kind, since, RESUBMITTED_META)
+async def recently_sent(store: ArtifactStore, kind: RunKind, since: datetime, *, in_vain: bool) -> set[str]:
+    """Runs of a kind that intents completed since then have submitted again, or tried to. Raises RecordError."""
+    return await _of_completed(store, kind, since, RESUBMITTED_META, *([IN_VAIN_META] if in_vain else []))
 
 
-async def _of_completed(store: ArtifactStore, kind: RunKind, since: datetime, name: str) -> set[str]:
+async def _of_completed(store: ArtifactStore, kind: RunKind, since: datetime, *names: str) -> set[str]:
     found: set[str] = set()
     completed = ArtifactFilter(key=_keys(kind), type=ArtifactFilterType(any_=["markdown"]))
     async for artifact in store.read(completed, sort=ArtifactSort.CREATED_DESC):
         if artifact.created is None or artifact.created < since:
             break
-        found.update(each.removeprefix(name) for each in (artifact.metadata_ or {}) if each.startswith(name))
+        found.update(
+            each.removeprefix(name) for each in (artifact.metadata_ or {}) for name in names if each.startswith(name)
+        )
     return found
 
 
@@ -98,7 +101,8 @@ async def write_completed(store: ArtifactStore, intent: CancelIntent, done: Canc
         description="Completed: the final object of each of these runs is recorded, or none was cancelled.",
         data=_completed_page(intent, done),
         metadata_={f"{RECORDED_META}{run_id}": run_id for run_id in done.recorded}
-        | {f"{RESUBMITTED_META}{run_id}": new_run for run_id, new_run in done.resubmitted.items()},
+        | {f"{RESUBMITTED_META}{run_id}": new_run for run_id, new_run in done.resubmitted.items()}
+        | {f"{IN_VAIN_META}{run_id}": run_id for run_id in done.sent_in_vain},
         flow_run_id=intent.flow_run_id,
         task_run_id=intent.task_run_id,
     )

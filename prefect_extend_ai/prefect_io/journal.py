@@ -26,7 +26,7 @@ from prefect_extend_ai.prefect_io.intents import (
     age,
     read_pending,
     recently_recorded,
-    recently_resubmitted,
+    recently_sent,
     write_completed,
     write_pending,
 )
@@ -152,7 +152,7 @@ class PrefectJournal:
                 theirs |= overlap if await self._is_at_work(other) else set()
         return theirs
 
-    async def claim(self, intent: CancelIntent) -> set[str]:
+    async def claim(self, intent: CancelIntent, *, by_hand: bool = False) -> set[str]:
         """Write down that creates are about to be sent; which must not be, because another intent has claimed them."""
         before = self._artifacts.get(intent.id)
         own = await write_pending(self.store, intent, self._owners)
@@ -166,14 +166,14 @@ class PrefectJournal:
         for artifact, other in found:
             if other.id == intent.id:
                 continue
-            theirs.update(other.resubmitted)
+            theirs.update(other.resubmitted, () if by_hand else other.sent_in_vain)
             is_older = ours is None or age(artifact) < ours
             theirs |= {
                 id_ for id_, plan in other.resubmit.items() if plan.was_sent and (is_older or plan.state == "unknown")
             }
         planned = [plan.planned_at or intent.opened_at for run_id, plan in intent.resubmit.items() if run_id in mine]
         since = min(planned, default=intent.opened_at) - RECENT
-        return mine & (theirs | await recently_resubmitted(self.store, self.scope.kind, since))
+        return mine & (theirs | await recently_sent(self.store, self.scope.kind, since, in_vain=not by_hand))
 
     async def record(self, intent: CancelIntent, finals: Sequence[tuple[Run, Cancellation]]) -> UUID:
         """Keep these final objects in one artifact, or a large one in several. Raises RecordError when that fails."""

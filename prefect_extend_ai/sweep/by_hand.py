@@ -8,7 +8,7 @@ from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import ExtendError, ExtendTransportError
 from prefect_extend_ai.runs import CANCELLED, FAILED, Run, RunKind
 from prefect_extend_ai.sweep.eligibility import find_created
-from prefect_extend_ai.sweep.journal import Journal, PlansLeft
+from prefect_extend_ai.sweep.journal import Journal
 from prefect_extend_ai.sweep.report import Cancellation, Outcome
 from prefect_extend_ai.sweep.resubmission import CLOCK_GRAIN
 from prefect_extend_ai.sweep.resubmit_results import ResubmitResult, plans_left
@@ -30,7 +30,7 @@ async def resubmit_one(client: ExtendClient, journal: Journal, run_id: str, kind
         ExtendError: The document cannot be submitted again, and why.
     """
     stop = Stop()
-    resubmitter = Resubmitter(client, journal, stop)
+    resubmitter = Resubmitter(client, journal, stop, by_hand=True)
     run = await client.get_run(run_id, kind)
     if run.status not in (CANCELLED, FAILED):
         raise ExtendError(f"{run_id} is {run.status}: only a cancelled or a failed run is submitted again")
@@ -53,7 +53,7 @@ async def resubmit_one(client: ExtendClient, journal: Journal, run_id: str, kind
     again = results[run_id]
     # What was not sent is for the caller to ask for again: no sweep does it behind their back.
     left = plans_left(own, (), results)
-    await journal.complete(own, {}, plans=left if again.resubmission == "unknown" else PlansLeft({}, left.new_runs))
+    await journal.complete(own, {}, plans=left if again.resubmission == "unknown" else replace(left, left={}))
     return await _new_run(client, kind, again, stop)
 
 

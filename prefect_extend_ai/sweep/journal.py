@@ -94,11 +94,13 @@ class PlansLeft:
         left: the plans that are still to be finished, by run.
         new_runs: runs that were submitted again, and as which.
         refused: runs that were not, and why: a sweep may die before its report says so.
+        sent_in_vain: those of them whose create was sent, and refused by Extend.
     """
 
     left: Mapping[str, ResubmitPlan] = field(default_factory=dict)
     new_runs: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
+    sent_in_vain: Collection[str] = ()
 
 
 class CancelIntent(BaseModel):
@@ -111,6 +113,7 @@ class CancelIntent(BaseModel):
             cancel and record, until the new run is created, or given up.
         resubmitted: the run that replaces each of those that were submitted again.
         not_resubmitted: why others were not, where that was decided after their record.
+        sent_in_vain: those of them whose create was sent, and refused by Extend: no other sweep sends one.
         known: how the sweep that ended left each of them; a run that is missing here was open when a process died.
         opened_at: when it was logged, by the clock of the machine that logged it.
         looked_at: when a later sweep last read its runs without changing the intent otherwise.
@@ -129,6 +132,7 @@ class CancelIntent(BaseModel):
     resubmit: dict[str, ResubmitPlan] = Field(default={})
     resubmitted: dict[str, str] = Field(default={})
     not_resubmitted: dict[str, str] = Field(default={})
+    sent_in_vain: list[str] = Field(default=[])
     opened_at: datetime
     looked_at: datetime | None = None
     until: datetime | None = None
@@ -168,6 +172,7 @@ class CancelIntent(BaseModel):
             "resubmit": dict(plans.left),
             "resubmitted": self.resubmitted | dict(plans.new_runs),
             "not_resubmitted": self.not_resubmitted | dict(plans.refused),
+            "sent_in_vain": list(dict.fromkeys([*self.sent_in_vain, *plans.sent_in_vain])),
             "run_ids": list(still_open),
             "known": {run_id: pending for run_id, pending in still_open.items() if pending is not None},
             "recorded": list(dict.fromkeys([*self.recorded, *recorded])),
@@ -239,10 +244,11 @@ class Journal(Protocol):
             plans: what is left of the plans; by default all but those of runs that leave the intent.
         """
 
-    async def claim(self, intent: CancelIntent) -> set[str]:
+    async def claim(self, intent: CancelIntent, *, by_hand: bool = False) -> set[str]:
         """Write down that the creates of its plans in state `sending` are about to be sent; which must not be.
 
-        Those that another intent has claimed: it was earlier, or has sent one already.
+        Those that another intent has claimed: it was earlier, or has sent one already. One that Extend has refused may
+        be sent again `by_hand`.
         """
 
     async def recorded_elsewhere(self, intent: CancelIntent) -> set[str]:

@@ -84,6 +84,23 @@ class Recorder:
         finally:
             self._wait_for(-sum(map(_size, finals)))
 
+    async def recorded_elsewhere(self, intent: CancelIntent) -> set[str] | None:
+        """Those of its runs that another sweep has recorded; None where Prefect does not say."""
+        pause, tries = FIRST_PAUSE, 0
+        while self._seconds() > 0:
+            try:
+                async with asyncio.timeout(self._seconds()):
+                    return await self.journal.recorded_elsewhere(intent)
+            except (RecordError, TimeoutError) as error:
+                tries += 1
+                if not await self._is_writable():
+                    self._cannot_record(error)
+                elif tries >= TRIES:
+                    break
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+        return None
+
     async def complete(
         self,
         intent: CancelIntent,
@@ -210,11 +227,11 @@ class Shelf:
         """Record runs that had ended before any cancel of ours, except those that another sweep has recorded."""
         if not any(each.final is not None for each in results):
             return list(results)
-        try:
-            elsewhere = await self.recorder.journal.recorded_elsewhere(self.intent)
-        except RecordError as error:
-            logger.warning("Whether another sweep has recorded these runs cannot be looked up: %s", error)
-            elsewhere = set()
+        elsewhere = await self.recorder.recorded_elsewhere(self.intent)
+        if elsewhere is None:
+            # The next sweep records them: a record now might be their second.
+            self.recorder.unrecorded.update(each.cancellation.run_id for each in results if each.final is not None)
+            return [replace(each, final=None) for each in results]
         done: list[Result] = []
         for each in results:
             cancellation = each.cancellation

@@ -37,6 +37,7 @@ class ResubmitResult:
         new_run: the run that replaces the old one.
         plan: what is left to be done; None where nothing is.
         created: the new run, as the response to its create showed it.
+        in_vain: whether a create was sent, and refused by Extend.
     """
 
     resubmission: Resubmission | None
@@ -44,6 +45,7 @@ class ResubmitResult:
     new_run: str | None = None
     plan: ResubmitPlan | None = None
     created: Run | None = None
+    in_vain: bool = False
 
     def added_to(self, cancellation: Cancellation) -> Cancellation:
         """The outcome of the cancelled run, with this."""
@@ -98,7 +100,8 @@ def plans_left(
         if again.plan is not None:
             left[run_id] = again.plan
     refused = {run_id: again.reason for run_id, again in results.items() if again.resubmission and not again.new_run}
-    return PlansLeft(left, new_runs(results), {run_id: why for run_id, why in refused.items() if run_id not in left})
+    refused = {run_id: why for run_id, why in refused.items() if run_id not in left}
+    return PlansLeft(left, new_runs(results), refused, [run_id for run_id in refused if results[run_id].in_vain])
 
 
 def later(requests: Iterable[Request], why: str) -> dict[str, ResubmitResult]:

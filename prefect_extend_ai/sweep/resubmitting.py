@@ -59,11 +59,13 @@ class Resubmitter:
         client: an open client.
         journal: where claims are kept.
         stop: once set, no further create goes out.
+        by_hand: whether somebody asked for this document.
     """
 
     client: ExtendClient
     journal: Journal
     stop: Stop
+    by_hand: bool = False
     _why_not_now: str | None = field(default=None, init=False)
 
     def now(self) -> datetime:
@@ -177,7 +179,7 @@ class Resubmitter:
             update={"resubmit": intent.resubmit | sending, "resubmitted": intent.resubmitted | new_runs(results)}
         )
         try:
-            taken = await self.journal.claim(claim)
+            taken = await self.journal.claim(claim, by_hand=self.by_hand)
         except RecordError as error:
             self.stop.set(f"nothing was submitted again, because it could not be written down first: {error}", error)
             return results | later(missing, str(error))
@@ -213,7 +215,7 @@ class Resubmitter:
                     found = {}
                 if new := found.get(request.run_id):
                     return ResubmitResult("submitted", f"submitted again as {new}", new)
-                return ResubmitResult("ineligible", f"not submitted again: Extend refuses it: {error}")
+                return ResubmitResult("ineligible", f"not submitted again: Extend refuses it: {error}", in_vain=True)
             case _:
                 logger.warning("Whether %s was submitted again is not known yet: %s", request.run_id, error)
                 return None

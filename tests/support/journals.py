@@ -21,6 +21,7 @@ class Prefect:
     alive: set = field(default_factory=set)
     completed: set = field(default_factory=set)
     resubmitted: dict = field(default_factory=dict)
+    sent_in_vain: set = field(default_factory=set)
     decided: dict = field(default_factory=dict)
     refused: dict = field(default_factory=dict)
     one_machine: bool = True
@@ -93,7 +94,7 @@ class MemoryJournal:
 
         return await self._call(find)
 
-    async def claim(self, intent):
+    async def claim(self, intent, *, by_hand=False):
         def write():
             # As in Prefect, another version is a younger artifact.
             self.prefect.intents.pop(intent.id, None)
@@ -101,12 +102,12 @@ class MemoryJournal:
 
         def find():
             mine = {run_id for run_id, plan in intent.resubmit.items() if plan.state == "sending"}
-            theirs, is_older = set(self.prefect.resubmitted), True
+            theirs, is_older = {*self.prefect.resubmitted, *(() if by_hand else self.prefect.sent_in_vain)}, True
             for other in self.prefect.intents.values():
                 if other.id == intent.id:
                     is_older = False
                     continue
-                theirs.update(other.resubmitted)
+                theirs.update(other.resubmitted, () if by_hand else other.sent_in_vain)
                 sent = {id_: plan for id_, plan in other.resubmit.items() if plan.was_sent}
                 theirs.update(id_ for id_, plan in sent.items() if is_older or plan.state == "unknown")
             return mine & theirs
@@ -154,6 +155,7 @@ class MemoryJournal:
             else:
                 self.prefect.completed.update(narrowed.recorded)
                 self.prefect.resubmitted.update(narrowed.resubmitted)
+                self.prefect.sent_in_vain.update(narrowed.sent_in_vain)
                 self.prefect.refused.update(narrowed.not_resubmitted)
 
         await self._call(narrow)

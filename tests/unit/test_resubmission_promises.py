@@ -260,6 +260,14 @@ def test_a_lost_create_is_unknown_once_and_never_sent_again():
     assert schedule.prefect.intents == {}
 
 
+def test_what_extend_refused_is_sent_by_no_other_sweep_at_work():
+    """A gateway that sent a create twice shows the refusal of the second, and the listing does not show the first."""
+    two = [Drawn(batch=1), Drawn(batch=2)]
+    stopped = [Drawn(fails={1: "before"}, batch=1), Drawn(stop_after=2.0, batch=1, seed=3)]
+    schedule = live([{}, {}, {"creates": ["409-after"]}], [stopped, two], one_machine=False, list_lag_seconds=4000)
+    assert schedule.reported["clr_2"] == ["ineligible"]
+
+
 def test_a_create_that_shows_late_is_found_by_a_later_sweep():
     schedule = live([{"creates": ["reset-after"]}], [[Drawn()]], calm=2, create_seconds=4000)
     assert schedule.reported["clr_0"][0] == "unknown"

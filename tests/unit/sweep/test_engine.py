@@ -215,3 +215,26 @@ def test_the_key_of_a_scope_is_case_sensitive():
     }
     assert len(slugs) == 4
     assert all(set(slug) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") and len(slug) < 80 for slug in slugs)
+
+
+@pytest.mark.parametrize("times", [1, 100])
+def test_what_another_sweep_may_have_recorded_is_recorded_once(stage, times):
+    """Where Prefect does not say whether one has, the run waits for the next sweep."""
+    on = stage({"gets": ["finish"]})
+    ask, asked = on.journal.recorded_elsewhere, []
+
+    async def fail(intent):
+        asked.append(intent)
+        if len(asked) <= times:
+            raise RecordError("Prefect does not answer")
+        return await ask(intent)
+
+    on.journal.recorded_elsewhere = fail
+    [said] = on.cancel()
+    assert said.outcome is Outcome.FINISHED_FIRST
+    assert len(asked) == (2 if times == 1 else recorder.TRIES)
+    assert len(on.prefect.texts("clr_0")) == (1 if times == 1 else 0)
+    assert on.prefect.open_runs() == ([] if times == 1 else [["clr_0"]])
+    on.begin()
+    assert [each.run_id for each in on.recover()] == ([] if times == 1 else ["clr_0"])
+    assert on.prefect.texts("clr_0") == [on.extend.text("clr_0")]
