@@ -12,29 +12,17 @@ from prefect import Flow
 from prefect_extend_ai import ExtendCredentials
 from prefect_extend_ai.errors import ExtendTimeoutError
 from prefect_extend_ai.sandbox import Behaviour, World, serve
+from support.pages import python_blocks, run_example
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "own-flows.md"]
-BLOCKS = [
-    block
-    for page in PAGES
-    for block in re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
-]
+BLOCKS = python_blocks(*PAGES)
 
 
 @pytest.fixture
 def example(tmp_path):
-    """Runs the block that defines this name, as a script of the user's would, and gives the name."""
-
-    def run(name):
-        (block,) = [block for block in BLOCKS if f"def {name}(" in block]
-        script = tmp_path / f"{name}.py"
-        script.write_text(block)
-        names = {"__name__": "example"}
-        exec(compile(block, str(script), "exec"), names)
-        return names[name]
-
-    return run
+    """Runs the block that defines this name, and gives the name."""
+    return lambda name: run_example(BLOCKS, name, tmp_path)
 
 
 @pytest.fixture

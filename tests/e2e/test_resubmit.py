@@ -14,11 +14,12 @@ from prefect_extend_ai.flows import cancel_runs, cancel_stale_runs
 from prefect_extend_ai.sandbox import Behaviour, State, serve
 from prefect_extend_ai.sweep import resubmitting
 from prefect_extend_ai.tasks import wait_for_run
+from support.killing import NOTES, killed
+from support.pages import python_blocks, run_example
 
-NOTES = "extend-write-ahead-classify"
 POLICY = StalePolicy(resubmit=2)
 PAGE = Path(__file__).parents[2] / "docs" / "resubmit.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+BLOCKS = python_blocks(PAGE)
 
 
 def account(sandbox):
@@ -82,24 +83,6 @@ async def test_one_document_finishes_and_another_is_given_up(prefect_server, kep
     assert any((each["metadata_"] or {}).get(f"extend_resubmitted_{second}") == third for each in completed)
 
 
-def step_of(request):
-    """Which step of a sweep a request is."""
-    if request.path.startswith("/classify_runs"):
-        if request.method == "POST":
-            return "create" if request.path == "/classify_runs" else "cancel"
-        return "check" if request.path.startswith("/classify_runs/") else "list"
-    if request.method == "POST" and request.path == "/artifacts/":
-        key, kind = request.json.get("key"), request.json.get("type")
-        if key is None:
-            return "record"
-        if key != NOTES:
-            return "report"
-        if kind != "json":
-            return "close"
-        return "claim" if b'"sending"' in request.body else "note"
-    return None
-
-
 STEPS = [("cancel", 1, "after"), ("claim", 1, "after"), ("create", 1, "after"), ("close", 1, "before")]
 AT_NIGHT = [
     ("note", 1, "after"),
@@ -120,28 +103,18 @@ AT_NIGHT = [
     ids=lambda at: f"{at[2]} {at[0]} {at[1]}",
 )
 async def test_killed_at_this_step_nothing_is_submitted_twice(prefect_server, proxied, sweeping, kept, killed_at):
-    (step, number, when), (artifacts, stuck) = killed_at, kept
+    step, (artifacts, stuck) = killed_at[0], kept
     world = stuck(3, behaviour=Behaviour(created_run_seconds=None))
     stale = world.stale()
-    seen = []
-
-    def die_here(request):
-        if step_of(request) == step:
-            seen.append(request)
-            if len(seen) == number:
-                sweep.kill()
-        return 503 if sweep.process.returncode is not None else None
-
+    policy = POLICY.model_dump_json()
     with serve(world) as sandbox:
         extend, prefect = proxied(sandbox.url), proxied(prefect_server.api_url)
-        extend.before = prefect.before = lambda _: 503 if sweep.process.returncode is not None else None
-        setattr(extend, when, die_here)
-        setattr(prefect, when, die_here)
-        sweep = sweeping(extend.url, "sweep", POLICY.model_dump_json(), api_url=prefect.url, COVERAGE_PROCESS_CONFIG="")
-        assert sweep.wait() == -9, sweep.said
-        await extend.quiet()
-        extend.before = extend.after = lambda _: None
-
+        await killed(
+            lambda: sweeping(extend.url, "sweep", policy, api_url=prefect.url, COVERAGE_PROCESS_CONFIG=""),
+            extend,
+            prefect,
+            killed_at,
+        )
         credentials = ExtendCredentials(api_key="sk_sandbox", base_url=extend.url, requests_per_second=100)
         try:
             report = await cancel_stale_runs(credentials, policy=POLICY)
@@ -200,16 +173,7 @@ async def test_named_runs_are_cancelled_and_submitted_again(prefect_server, kept
 @pytest.fixture
 def example(tmp_path):
     """Runs the block of the page that defines this name, and gives the name."""
-
-    def run(name):
-        (block,) = [block for block in BLOCKS if f"def {name}(" in block]
-        script = tmp_path / f"{name}.py"
-        script.write_text(block)
-        names = {"__name__": "example"}
-        exec(compile(block, str(script), "exec"), names)
-        return names[name]
-
-    return run
+    return lambda name: run_example(BLOCKS, name, tmp_path)
 
 
 async def test_the_sweep_of_the_page_submits_again(prefect_server, kept, example, monkeypatch, capsys):

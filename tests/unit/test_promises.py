@@ -8,27 +8,22 @@ tries ten thousand schedules.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prefect_extend_ai.errors import RecordError
 from prefect_extend_ai.runs import RunKind
-from prefect_extend_ai.sweep import StaleRuns, Sweep
 from prefect_extend_ai.sweep.attempt import LAST_READ_SECONDS, TURN_SECONDS
 from prefect_extend_ai.sweep.decision import MAX_ATTEMPTS
 from prefect_extend_ai.sweep.recorder import RECORD_PATIENCE
 from prefect_extend_ai.sweep.report import Outcome
 from prefect_extend_ai.sweep.scan import guarded_scan
 from prefect_extend_ai.sweep.staleness import StalePolicy
-from prefect_extend_ai.sweep.stop import Stop
-from support.extend import TERMINAL, Client, Extend
-from support.journals import MemoryJournal, Prefect
-from support.processes import Killed, Process
+from support.extend import TERMINAL
+from support.schedules import Drawn, Schedule
 from support.virtual_time import VirtualLoop
 
 CONFIRM_SECONDS = 60
@@ -62,19 +57,6 @@ RUNS = st.fixed_dictionaries(
 )
 
 
-@dataclass
-class Drawn:
-    """One sweep of a schedule, and what befalls it."""
-
-    die_at: int | None = None
-    stop_after: float | None = None
-    fails: dict = field(default_factory=dict)
-    down_from: int | None = None
-    batch: int = 4
-    shared: bool = False
-    seed: int = 0
-
-
 SWEEPS = st.builds(
     Drawn,
     die_at=st.none() | st.integers(1, 90),
@@ -88,52 +70,27 @@ SWEEPS = st.builds(
 ROUNDS = st.lists(st.lists(SWEEPS, min_size=1, max_size=2), min_size=1, max_size=3)
 
 
-class Schedule:
-    """Lives through one schedule and holds every sweep to the promises."""
+class Promises(Schedule):
+    """Holds every sweep to the promises."""
 
-    def __init__(self, loop, runs, *, one_machine, lag=0):
-        self.loop = loop
-        self.extend = Extend(loop, runs, list_lag_seconds=lag)
-        self.prefect = self.extend.prefect = Prefect(one_machine=one_machine)
-        self.names = 0
+    def policy(self, drawn):  # noqa: ARG002
+        return POLICY
 
-    async def sweep(self, drawn):
-        """One sweep, in a separate process; its cancellations, or None where it died or could not go on."""
-        self.names += 1
-        process = Process(f"sweep-{self.names}", drawn.die_at, random.Random(drawn.seed))
-        journal = MemoryJournal(self.prefect, process, drawn.fails, drawn.down_from, self.extend.now)
-        client = Client(self.extend, process)
-        stop = Stop()
-        stop.after(30 * 60, "out of time")
-        if drawn.stop_after is not None:
-            self.loop.call_later(drawn.stop_after, lambda: (stop.set("SIGTERM"), stop.hurry(10)))
-        engine = Sweep(
-            client,
-            journal,
-            StaleRuns(RunKind.CLASSIFY, 60, POLICY),
-            stop,
-            runs_a_record=50 if drawn.shared else 1,
-            confirm_seconds=CONFIRM_SECONDS,
-        )
+    def options(self, drawn):
+        return {"runs_a_record": 50 if drawn.shared else 1, "confirm_seconds": CONFIRM_SECONDS}
+
+    async def conduct(self, engine, process, drawn):
         started = self.loop.time()
         asked_before = {run_id for run_id, names in self.extend.cancelled_by.items() if names}
-        alone = not self.prefect.alive
-        self.prefect.alive.add(process.name)
+        alone = self.prefect.alive == {process.name}
         try:
-            cancellations = await self._conduct(engine, client, drawn.batch)
-        except Killed:
-            return None
-        except RecordError:
-            assert drawn.fails or drawn.down_from, "only a journal that fails may keep a sweep from going on"
-            return None
+            cancellations = await self._live(engine, drawn.batch)
         finally:
-            process.dead = True
-            self.prefect.alive.discard(process.name)
             assert self.loop.time() - started < LONGEST_SWEEP, "a sweep ends"
         for cancellation in cancellations:
             self.check_true(process.name, cancellation)
         if not (drawn.fails or drawn.down_from or drawn.stop_after is not None):
-            assert stop.reason is None, "one run's fault stops no other"
+            assert engine.stop.reason is None, "one run's fault stops no other"
             if alone and self.prefect.one_machine:
                 self.check_reported(asked_before, engine, cancellations)
         return cancellations
@@ -148,9 +105,9 @@ class Schedule:
         run = self.extend.find(run_id)
         return run is not None and run.status not in TERMINAL
 
-    async def _conduct(self, engine, client, size):
+    async def _live(self, engine, size):
         await engine.recover()
-        survey = await guarded_scan(client, RunKind.CLASSIFY, 60, POLICY, stop=engine.stop)
+        survey = await guarded_scan(engine.client, RunKind.CLASSIFY, 60, POLICY, stop=engine.stop)
         parts = engine.divide(survey.stale)
         at_once = asyncio.Semaphore(4)
 
@@ -229,7 +186,7 @@ class Schedule:
 
 def live(runs, rounds, *, one_machine=True, lag=0):
     loop = VirtualLoop()
-    schedule = Schedule(loop, runs, one_machine=one_machine, lag=lag)
+    schedule = Promises(loop, runs, one_machine=one_machine, list_lag_seconds=lag)
 
     async def story():
         for sweeps in rounds:
@@ -285,7 +242,7 @@ def test_a_journal_that_takes_no_intent_means_no_cancel(fate):
     # The first call asks for open notes, every later one would write.
     drawn = Drawn(fails=dict.fromkeys(range(2, 50), fate))
     loop = VirtualLoop()
-    schedule = Schedule(loop, [{} for _ in range(6)], one_machine=True)
+    schedule = Promises(loop, [{} for _ in range(6)], one_machine=True)
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         cancellations = runner.run(schedule.sweep(drawn))
     assert [each.outcome for each in cancellations] == [Outcome.DEFERRED] * 6
@@ -295,7 +252,7 @@ def test_a_journal_that_takes_no_intent_means_no_cancel(fate):
 
 def test_a_run_that_never_takes_a_cancel_gets_a_handful_of_them():
     loop = VirtualLoop()
-    schedule = Schedule(loop, [{"cancels": ["reset"] * 50}], one_machine=True)
+    schedule = Promises(loop, [{"cancels": ["reset"] * 50}], one_machine=True)
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         (cancellation,) = runner.run(schedule.sweep(Drawn()))
     assert cancellation.outcome is Outcome.UNCONFIRMED

@@ -7,24 +7,17 @@ without a journal, and two sweeps at once on one Prefect. `make prove` tries ten
 from __future__ import annotations
 
 import asyncio
-import random
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prefect_extend_ai.errors import RecordError
-from prefect_extend_ai.runs import RunKind
-from prefect_extend_ai.sweep import StaleRuns, Sweep
 from prefect_extend_ai.sweep.staleness import StalePolicy
-from prefect_extend_ai.sweep.stop import Stop
-from support.extend import Client, Extend
-from support.journals import MemoryJournal, Prefect
-from support.processes import Killed, Process
+from support.schedules import Drawn, Schedule
 from support.virtual_time import VirtualLoop
 
-ATTEMPTS = 2
+ATTEMPTS = Drawn.resubmit
 POLICY = StalePolicy(resubmit=ATTEMPTS, outage_guard=False, learn_limits=False)
 LOST = ["reset", "502", "html", "redirect"]
 CREATES = ["", "", *LOST, *(f"{each}-after" for each in LOST), "400", "409-after", "429", "unsent"]
@@ -53,20 +46,6 @@ RUNS = st.fixed_dictionaries(
 )
 
 
-@dataclass
-class Drawn:
-    """One sweep of a schedule, and what happens to it."""
-
-    die_at: int | None = None
-    stop_after: float | None = None
-    fails: dict = field(default_factory=dict)
-    down_from: int | None = None
-    batch: int = 4
-    seed: int = 0
-    dry_run: bool = False
-    resubmit: int = ATTEMPTS
-
-
 SWEEPS = st.builds(
     Drawn,
     die_at=st.none() | st.integers(1, 120),
@@ -90,46 +69,18 @@ WORLDS = st.fixed_dictionaries(
 )
 
 
-class Schedule:
-    """Lives through one schedule and holds every sweep to the promises."""
+class Promises(Schedule):
+    """Holds every sweep to the promises."""
 
-    def __init__(self, loop, runs, *, one_machine=True, **behaviour):
-        self.loop = loop
-        self.extend = Extend(loop, runs, created_run_seconds=None, **behaviour)
+    def __init__(self, loop, runs, **options):
+        super().__init__(loop, runs, created_run_seconds=None, **options)
         self.extend.add("clr_before", status="CANCELLED")
-        self.prefect = self.extend.prefect = Prefect(one_machine=one_machine)
-        self.names = 0
         self.reported = {}
 
-    async def sweep(self, drawn):
-        """One sweep, in a separate process; what its report says of each document, None where it has none."""
-        self.names += 1
-        process = Process(f"sweep-{self.names}", drawn.die_at, random.Random(drawn.seed))
-        journal = MemoryJournal(self.prefect, process, drawn.fails, drawn.down_from, self.extend.now)
-        client = Client(self.extend, process)
-        stop = Stop()
-        stop.after(30 * 60, "out of time")
-        if drawn.stop_after is not None:
-            self.loop.call_later(drawn.stop_after, lambda: (stop.set("SIGTERM"), stop.hurry(10)))
-        engine = Sweep(
-            client,
-            journal,
-            StaleRuns(RunKind.CLASSIFY, 60, POLICY.model_copy(update={"resubmit": drawn.resubmit})),
-            stop,
-        )
-        self.prefect.alive.add(process.name)
-        try:
-            return await self._conduct(engine, drawn)
-        except Killed:
-            return None
-        except RecordError:
-            assert drawn.fails or drawn.down_from, "only a journal that fails may keep a sweep from going on"
-            return None
-        finally:
-            process.dead = True
-            self.prefect.alive.discard(process.name)
+    def policy(self, drawn):
+        return POLICY.model_copy(update={"resubmit": drawn.resubmit})
 
-    async def _conduct(self, engine, drawn):
+    async def conduct(self, engine, process, drawn):  # noqa: ARG002
         await engine.recover()
         selection = await engine.select()
         parts = engine.divide(selection.targets)
@@ -194,7 +145,7 @@ class Schedule:
 
 def live(runs, rounds, *, one_machine=True, calm=6, **behaviour):
     loop = VirtualLoop()
-    schedule = Schedule(loop, runs, one_machine=one_machine, **behaviour)
+    schedule = Promises(loop, runs, one_machine=one_machine, **behaviour)
     numbers = [drawn for sweeps in rounds for drawn in sweeps]
     # Sweeps are named in the order in which they begin.
     schedule.asking = {f"sweep-{n}" for n, drawn in enumerate(numbers, start=1) if drawn.resubmit}

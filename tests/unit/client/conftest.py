@@ -6,12 +6,20 @@ import ssl
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import stamina
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 HOST = "extend.test"
+
+
+@pytest.fixture
+def no_back_off():
+    """Retries without waiting."""
+    with stamina.set_testing(True, attempts=100, cap=True):
+        yield
 
 
 @pytest.fixture(scope="module")

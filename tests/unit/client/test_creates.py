@@ -6,7 +6,6 @@ import json
 
 import httpx
 import pytest
-import stamina
 
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.client.exchange import Call, JsonBody
@@ -22,15 +21,11 @@ from prefect_extend_ai.errors import (
 )
 from support.scripted import Scripted
 
+pytestmark = pytest.mark.usefixtures("no_back_off")
+
 REQUEST = {"file": {"id": "file_1"}, "classifier": {"id": "cl_1", "version": "2.1"}, "metadata": {"owner": "Ünal"}}
 DATE = {"date": "Mon, 23 Nov 2026 12:00:00 GMT"}
 CREATED = httpx.Response(200, headers=DATE, json={"id": "clr_new", "object": "classify_run", "status": "PROCESSING"})
-
-
-@pytest.fixture(autouse=True)
-def no_back_off():
-    with stamina.set_testing(True, attempts=100, cap=True):
-        yield
 
 
 class Api(Scripted):

@@ -32,15 +32,9 @@ from prefect_extend_ai.errors import (
 )
 from support.scripted import Scripted
 
-pytestmark = pytest.mark.virtual_time
+pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("no_back_off")]
 
 KEY = "sk_do-not-show-4711"
-
-
-@pytest.fixture(autouse=True)
-def no_back_off():
-    with stamina.set_testing(True, attempts=100, cap=True):
-        yield
 
 
 class Api(Scripted):

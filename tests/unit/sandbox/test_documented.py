@@ -11,8 +11,10 @@ import pytest
 from prefect_extend_ai.sandbox import Behaviour, CancelMode, Trouble
 from prefect_extend_ai.sandbox.command import sandbox
 from prefect_extend_ai.sandbox.troubles import CHAOS_SHARE, FAULTS, WHERE
+from support.pages import python_blocks
 
-PAGE = (Path(__file__).parents[3] / "docs" / "sandbox.md").read_text("utf-8")
+PATH = Path(__file__).parents[3] / "docs" / "sandbox.md"
+PAGE = PATH.read_text("utf-8")
 FORMS = {"slow=2", "outage=30", "status=QUARANTINED", "cancel=never", "redirect=https://example.com/login", "503=2"}
 """What the page writes for the faults that take a value."""
 
@@ -76,7 +78,7 @@ def test_every_option_of_the_command_is_named():
 
 
 def test_the_example_for_tests_runs_as_it_stands():
-    *_, block = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    *_, block = python_blocks(PATH)
     names = {}
     exec(compile(block, "sandbox.md", "exec"), names)
     assert names["credentials"].base_url == names["sandbox"].url
