@@ -102,10 +102,10 @@ def pytest_runtest_makereport(
     return report
 
 
-def _reruns(config: pytest.Config) -> list[str]:
-    """What was run again, as pytest-rerunfailures reported it: each id as often as it was."""
+def _reruns(config: pytest.Config) -> list[pytest.TestReport]:
+    """What was run again, as pytest-rerunfailures reported it: each as often as it was."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
-    return [report.nodeid for report in reporter.stats.get("rerun", [])] if reporter else []
+    return reporter.stats.get("rerun", []) if reporter else []
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
@@ -117,9 +117,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     reruns = _reruns(config)
+    for each in reruns:
+        terminalreporter.section(f"why {each.nodeid} was run again", sep="-")
+        terminalreporter.line(each.longreprtext[-2000:])
     if len(reruns) > MOST_RERUNS:
         terminalreporter.section("too many reruns", red=True)
-        terminalreporter.line(f"{len(reruns)} reruns, at most {MOST_RERUNS} are accepted: {', '.join(reruns)}")
+        named = ", ".join(each.nodeid for each in reruns)
+        terminalreporter.line(f"{len(reruns)} reruns, at most {MOST_RERUNS} are accepted: {named}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -139,7 +139,7 @@ async def test_an_intent_is_gone_although_deletes_are_refused_a_while(prefect_se
 async def test_a_retried_flow_reports_its_own_cancels_as_its_own(prefect_server, stuck, artifacts):
     world = stuck(2)
     first, second = world.stale()
-    world.troubles.add(f"cancel:{second}:500@1-4")
+    world.troubles.add(f"cancel:{second}:400@1")
     with serve(world) as sandbox:
         credentials = ExtendCredentials(api_key="sk_sandbox", base_url=sandbox.url, requests_per_second=100)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import stamina
 
 from prefect_extend_ai import ExtendCredentials, ExtendError, StalePolicy
 from prefect_extend_ai.flows import cancel_runs, cancel_stale_runs
@@ -181,7 +182,8 @@ async def test_a_wrong_key_is_in_no_error_and_no_log(prefect_server, logged):
 
 async def test_a_key_out_of_reach_is_in_no_error_and_no_log(prefect_server, logged):
     credentials = ExtendCredentials(api_key=KEY, base_url="http://127.0.0.1:9")
-    with pytest.raises(ExtendError) as caught:
+    # As often as always, without the pauses.
+    with stamina.set_testing(True, attempts=100, cap=True), pytest.raises(ExtendError) as caught:
         await cancel_stale_runs(credentials)
     assert KEY not in "".join(shown_by_a_reporter(caught.value))
     assert KEY not in logged.text

@@ -91,6 +91,7 @@ def test_the_wheel_is_typed_and_licensed(contents: set[str]):
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in contents)
 
 
+@pytest.mark.slow
 def test_the_wheel_works_without_the_checkout(wheel: Path, tmp_path: Path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)

@@ -35,12 +35,14 @@ def imported(code, *absent):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_flows_tasks_and_block_import_without_them():
     code = "import prefect_extend_ai.flows, prefect_extend_ai.tasks\nfrom prefect_extend_ai import ExtendCredentials"
     done = imported(code, *ABSENT)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cyclopts", "uvicorn"])
 def test_what_is_blocked_would_be_missed(name):
     code = "import prefect_extend_ai.cli.command_line, prefect_extend_ai.sandbox.command"

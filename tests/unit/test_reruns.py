@@ -21,6 +21,7 @@ def test_flaky():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reruns", "workers", "status", "said"),
     [(3, "0", 0, "3 rerun"), (4, "1", 1, "4 reruns, at most 3 are accepted")],
@@ -35,3 +36,5 @@ def test_more_than_three_reruns_fail_a_run(tmp_path, reruns, workers, status, sa
     assert ran.returncode == status, ran.stdout + ran.stderr
     assert said in ran.stdout
     assert "RERUN unit/test_flaky.py::test_flaky" in ran.stdout
+    assert "why unit/test_flaky.py::test_flaky was run again" in ran.stdout
+    assert "assert len(ATTEMPTS) >" in ran.stdout

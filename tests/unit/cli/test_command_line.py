@@ -61,6 +61,7 @@ def test_each_command_has_its_own_help_and_no_other():
     assert set(COMMANDS) == {name for name in cli.app if not name.startswith("-")}
 
 
+@pytest.mark.slow
 def test_help_does_not_wait_for_what_the_commands_import():
     code = (
         "import sys; sys.argv = ['x', '--help']\n"

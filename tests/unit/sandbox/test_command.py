@@ -17,6 +17,7 @@ from prefect_extend_ai.sandbox.command import _announce, sandbox
 MODULE = [sys.executable, "-m", "prefect_extend_ai.sandbox"]
 
 
+@pytest.mark.slow
 def test_the_sandbox_runs_on_a_port_and_stops_at_ctrl_c(measured):
     words = ["--port", "0", "--kind", "workflow", "--runs", "20", "--organization-key", "--workspace", "ws_mine"]
     words += ["--clock-ahead", "90", "--behave", "refusal_status=409", "--behave", "heartbeat_seconds=none"]

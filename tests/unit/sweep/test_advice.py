@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
+import stamina
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -240,7 +241,7 @@ async def test_a_status_that_is_not_listed_is_told_of():
 
 
 async def test_finished_runs_that_cannot_be_listed_are_an_error():
-    with pytest.raises(ExtendServerError):
+    with stamina.set_testing(True, attempts=100, cap=True), pytest.raises(ExtendServerError):
         await advise_on(still(troubles=["list:*:500@1-"]))
 
 
