@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from prefect_extend_ai.cli.help_texts import COMMANDS, FAILED, INTERRUPTED, PROGRAM, USAGE
+from prefect_extend_ai.cli.versions import require_prefect
 from prefect_extend_ai.errors import ExtendError
 from prefect_extend_ai.prefect_io.addresses import without_password
 
@@ -49,13 +51,23 @@ def main(words: Sequence[str] | None = None, *, commands: App = app) -> None:
     """
     # A retry is not worth a line in a terminal; a final failure is printed below.
     logging.getLogger("stamina").addHandler(logging.NullHandler())
+    # Prefect's sender of events warns at the end that it is not quite done.
+    logging.getLogger("EventsWorker").setLevel(logging.ERROR)
     try:
-        commands(sys.argv[1:] if words is None else words, exit_on_error=False)
+        require_prefect()
+        try:
+            commands(sys.argv[1:] if words is None else words, exit_on_error=False)
+        finally:
+            sys.stdout.flush()
     except CycloptsError:
         sys.exit(USAGE)  # cyclopts has printed what is wrong
     except ExtendError as error:
         # Not folded: the text may contain a command or an address, to be copied.
         Console(stderr=True).print(Text.assemble(("Error: ", "bold red"), without_password(error)), soft_wrap=True)
+        sys.exit(FAILED)
+    except BrokenPipeError:
+        # Nobody reads on (`| head`). Ends as Rich's console does, and Python's own flush at the exit finds no pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -11,7 +11,6 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.settings import get_current_settings
 
-from prefect_extend_ai.cli.versions import require_prefect
 from prefect_extend_ai.client.network import settings_problem
 from prefect_extend_ai.errors import RecordError
 from prefect_extend_ai.prefect_io.addresses import without_password
@@ -28,10 +27,8 @@ NO_API = (
 async def prefect_api() -> AsyncIterator[PrefectClient]:
     """The API that PREFECT_API_URL or the active profile names.
 
-    Raises RecordError where none is named, it does not answer, or it refuses what is asked of it within; ExtendError
-    where the installed Prefect is one that this package does not work with.
+    Raises RecordError where none is named, it does not answer, or it refuses what is asked of it within.
     """
-    require_prefect()
     # Without an address Prefect would start a temporary server for this process alone.
     if not get_current_settings().api.url:
         raise RecordError(NO_API)

@@ -32,6 +32,7 @@ from prefect_extend_ai.cli.plan import DEPLOYMENTS, Deployed, JobVariable, deplo
 from prefect_extend_ai.cli.pools import ensure_pool, has_worker, image_notes
 from prefect_extend_ai.cli.reach import prefect_api
 from prefect_extend_ai.cli.unswept import count_unswept, judge_unswept, what_a_sweep_would_do
+from prefect_extend_ai.cli.versions import require_deploy
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError, ExtendInputError
 from prefect_extend_ai.prefect_io.addresses import without_password
@@ -89,6 +90,8 @@ async def run_setup(
         resume: Resume what is paused: deployments, which the Prefect UI cannot do, and schedules that are off.
         yes: Overwrite a block that differs without confirmation.
     """
+    if not block_only:
+        require_deploy()
     console = Console(soft_wrap=True, highlight=False)
     variables = job_variables(job_variable) | ({"image": image} if image is not None else {})
     credentials = ExtendSettings().credentials()

@@ -10,7 +10,7 @@ from packaging.version import Version
 
 from prefect_extend_ai.errors import ExtendError
 
-__all__ = ["require_prefect", "require_server", "unfit_prefect", "unfit_server"]
+__all__ = ["require_deploy", "require_prefect", "require_server", "unfit_prefect", "unfit_server"]
 
 US = "prefect-extend-ai"
 CAPPED_BY_PREFECT = Version("3.9")
@@ -25,6 +25,15 @@ Installed = Callable[[str], str | None]
 def require_prefect() -> None:
     """Raise ExtendError where the installed Prefect is not one that this package works with."""
     _raise(unfit_prefect(_installed, _required(US)))
+
+
+def require_deploy() -> None:
+    """Raise ExtendError where `prefect deploy` is not there."""
+    if _installed("prefect") is None:
+        raise ExtendError(
+            "prefect-client is installed, which cannot deploy: type this where prefect is, on your own machine "
+            f"for example; on prefect-client `{US} serve` runs sweeps"
+        )
 
 
 def require_server() -> None:

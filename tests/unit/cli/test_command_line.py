@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -88,3 +89,28 @@ def test_what_goes_wrong_is_1_and_one_sentence(capsys: pytest.CaptureFixture[str
 def test_ctrl_c_exits_with_130_without_traceback(capsys: pytest.CaptureFixture[str]):
     assert exit_code("demo", commands=raising(KeyboardInterrupt())) == 130
     assert "Traceback" not in capsys.readouterr().err
+
+
+PRINTING = """
+import sys
+from cyclopts import App
+from rich.console import Console
+from prefect_extend_ai.cli.command_line import app, main
+commands = App(name="prefect-extend-ai")
+commands.command(lambda: print("one line"), name="short")
+commands.command(lambda: print("a line\\n" * 100_000), name="long")
+commands.command(lambda: Console().print("a line\\n" * 1_000), name="rich")
+main(commands=commands if sys.argv[1] in ("short", "long", "rich") else app)
+"""
+
+
+@pytest.mark.parametrize("words", [["short"], ["long"], ["rich"], ["--help"], ["--version"]], ids=" ".join)
+def test_a_pipe_that_nobody_reads_ends_it_in_silence(words: list[str]):
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        command = [sys.executable, "-c", PRINTING, *words]
+        ran = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writing)
+    assert (ran.returncode, ran.stderr) == (1, "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from packaging.requirements import Requirement
 
-from prefect_extend_ai.cli import versions
+from prefect_extend_ai.cli import main, versions
 from prefect_extend_ai.cli.local_prefect import run_local_prefect
 from prefect_extend_ai.errors import ExtendError
 
@@ -72,6 +72,25 @@ def test_the_installed_metadata_is_what_is_compared(monkeypatch):
     monkeypatch.setattr(versions, "_installed", there.get)
     with pytest.raises(ExtendError, match=r"FastAPI 0\.165\.0"):
         versions.require_server()
+
+
+def test_setup_says_that_prefect_client_cannot_deploy(monkeypatch, capsys):
+    monkeypatch.setattr(versions, "_installed", {"prefect-client": "3.9.0"}.get)
+    with pytest.raises(SystemExit, match="1"):
+        main(["setup"])
+    said = capsys.readouterr()
+    assert said.err.startswith("Error: prefect-client is installed, which cannot deploy: ")
+    assert (said.out, said.err.count("\n")) == ("", 1)
+
+
+@pytest.mark.parametrize("words", [["setup"], ["check"], ["serve"], ["demo"]], ids=" ".join)
+def test_each_command_names_an_older_prefect_first(words, monkeypatch, capsys):
+    monkeypatch.setattr(versions, "_installed", {"prefect": "3.7.8"}.get)
+    with pytest.raises(SystemExit, match="1"):
+        main(words)
+    said = capsys.readouterr()
+    assert said.err.startswith("Error: Prefect 3.7.8 is installed, and prefect-extend-ai needs prefect<4,>=3.8: ")
+    assert (said.out, said.err.count("\n")) == ("", 1)
 
 
 def test_no_server_is_started_where_none_can_run(tmp_path, monkeypatch):
