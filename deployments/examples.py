@@ -86,9 +86,8 @@ async def inform_owner(
 ) -> Any:
     """Tell the owner of a document that its run was cancelled, and where to look at it.
 
-    Started for each `extend.*_run.cancelled` event, by an automation that is off until you switch it on. Where
-    cancelled documents are submitted again, start it for `extend.*_run.resubmitted` instead, whose payload has the
-    new run.
+    Started for each `extend.*_run.cancelled` event, and with the new run for each `extend.*_run.resubmitted`, by two
+    automations that are off until you switch them on.
 
     Args:
         credentials: The saved Extend Credentials block to work with.

@@ -14,6 +14,7 @@ import yaml
 
 from prefect_extend_ai import SweepReport
 from prefect_extend_ai.deployments.examples import MOST_LINES, digest_text, inform_owner, raise_alarm, send_digest
+from prefect_extend_ai.sweep.resubmission import RESUBMITTABLE
 
 FLOWS = {"inform_owner": inform_owner, "raise_alarm": raise_alarm, "send_digest": send_digest}
 DEPLOYMENTS = yaml.safe_load(files("prefect_extend_ai.deployments").joinpath("automations.yaml").read_text())[
@@ -45,6 +46,7 @@ EVENT = {
         "cancelled_total": 1,
         "flow_run_id": RUN_ID,
         "run_id": "clr_1",
+        "resubmitted_as": "clr_2",
         "kind": "extract",
         "validated_state": {"type": "FAILED", "name": "Refused", "message": "too many"},
     },
@@ -53,6 +55,7 @@ ABSENT = {"absent": ..., "null": None, "empty": ""}
 VALUES = [
     "payload run_id",
     "payload kind",
+    "payload resubmitted_as",
     "payload headline",
     "payload cancelled",
     "payload cancelled_total",
@@ -63,7 +66,7 @@ VALUES = [
 ]
 LACKING = [*itertools.product(VALUES, ABSENT), ("payload validated_state type", "absent")]
 LACKING += [("resource prefect.resource.name", "absent"), ("resource prefect.resource.name", "empty")]
-MAY_BE_EMPTY = {"flow_run_id", "cancelled", "total"}
+MAY_BE_EMPTY = {"flow_run_id", "cancelled", "total", "resubmitted_as"}
 SWEEP_FLOWS = {"cancel-stale-runs", "cancel-runs"}
 
 
@@ -111,6 +114,8 @@ def test_an_event_with_everything_fills_in_what_it_has():
     assert alarm["subject"] == "acme extract: extend.test"
     assert (alarm["body"], alarm["flow_run_id"]) == ("Cancelled 1 of 1 stale extract run", RUN_ID)
     assert filled_in("Extend: a run was cancelled", EVENT) == {"run_id": "clr_1", "kind": "extract"}
+    again = filled_in("Extend: a document was submitted again", EVENT)
+    assert again == {"run_id": "clr_1", "kind": "extract", "resubmitted_as": "clr_2"}
     digest = filled_in("Extend: a sweep cancelled runs", EVENT)
     assert digest["cancelled"] == EVENT["payload"]["cancelled"]
     assert (digest["headline"], digest["total"]) == ("Cancelled 1 of 1 stale extract run", 1)
@@ -138,7 +143,15 @@ def test_deployments_and_automations_have_names_of_their_own():
 
 def test_a_message_for_each_run_is_off_unless_switched_on():
     off = [name for name, (_, trigger) in TRIGGERS.items() if not trigger.get("enabled", True)]
-    assert off == ["Extend: a run was cancelled"]
+    assert off == ["Extend: a run was cancelled", "Extend: a document was submitted again"]
+
+
+@pytest.mark.parametrize("kind", RESUBMITTABLE)
+def test_the_new_run_of_each_kind_is_passed_on(kind):
+    again = "Extend: a document was submitted again"
+    assert covers(again, f"extend.{kind.object_name}.resubmitted")[0]
+    assert not covers(again, f"extend.{kind.object_name}.cancelled")[0]
+    assert not covers("Extend: a run was cancelled", f"extend.{kind.object_name}.resubmitted")[0]
 
 
 def covers(trigger, event, **labels):
