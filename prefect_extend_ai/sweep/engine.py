@@ -170,8 +170,8 @@ class Sweep:
     async def _cancel_fresh(self, targets: Sequence[Target], on_done: Callable[[], None]) -> list[Cancellation]:
         if (reason := self.stop.reason) is not None:
             return [target.cancellation(Outcome.DEFERRED, reason) for target in targets]
-        earlier = {} if self.selector.is_named else self._recovery.left.plans_of({target.run_id for target in targets})
-        plans = self._resubmitter.plans(targets, earlier)
+        earlier = self._recovery.left.plans_of({target.run_id for target in targets})
+        plans = self._resubmitter.plans(targets, earlier, named=self.selector.is_named)
         try:
             intent = await self.journal.log([target.run_id for target in targets], plans)
             contested = await self.journal.contested(intent)

@@ -69,7 +69,8 @@ class Recovery:
         """Read the newest open runs, and record what has ended of them.
 
         Args:
-            own_runs: only these runs, and only what an earlier attempt of this very flow or task run left.
+            own_runs: only these runs, and only what an earlier attempt of this very flow or task run left. Of other
+                sweeps' intents, those that plan to submit one of them again are taken over with its cancel.
 
         Raises RecordError when Prefect cannot be asked, and the account's errors (wrong key, no credits).
         """
@@ -114,11 +115,17 @@ class Recovery:
         self.ended |= {run_id: recorded_before(run_id, where) for run_id, where in recorded.items()}
 
     async def _open_intents(self, own_runs: set[str] | None) -> list[CancelIntent]:
+        found = await self.journal.pending()
         if own_runs is None:
-            return await self.journal.pending()
-        if not self.journal.is_second_attempt:
-            return []
-        return [each for each in await self.journal.pending() if self.journal.owns(each) and own_runs & {*each.run_ids}]
+            return found
+        named = [each for each in found if own_runs & {*each.run_ids}]
+        ours = [each for each in named if self.journal.is_second_attempt and self.journal.owns(each)]
+        for each in named:
+            # Not read: but what another sweep plans for one of these runs is taken over with its cancel.
+            is_planned = bool(own_runs & {*each.run_ids} & each.resubmit.keys())
+            if is_planned and each not in ours and each.scope == self.journal.scope:
+                self.left.add(each)
+        return ours
 
     @property
     def has_more(self) -> bool:

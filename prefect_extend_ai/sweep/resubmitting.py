@@ -47,6 +47,10 @@ LOOK_AGAIN = 5.0
 LONGEST_CHAIN = 20
 """Earlier runs of a document that a report names."""
 
+BY_ID = (
+    "an earlier sweep was to submit it again, and its cancel by id was asked for without that. "
+    "resubmit_run submits it again"
+)
 NOT_OURS = "Extend did not accept our cancel, so somebody else may have cancelled it"
 DIFFERS = "its configuration differs from the old run's: an override, which cannot be read back, or another version"
 
@@ -96,9 +100,21 @@ class Resubmitter:
             )
         return replace(result, cancellation=known, request=request)
 
-    def plans(self, targets: Sequence[Target], earlier: Mapping[str, ResubmitPlan]) -> dict[str, ResubmitPlan]:
-        """The plan for each target whose document may have to be submitted again; one that was made before stays."""
-        made = {target.run_id: target.plan for target in targets if target.plan is not None} | {**earlier}
+    def plans(
+        self, targets: Sequence[Target], earlier: Mapping[str, ResubmitPlan], *, named: bool = False
+    ) -> dict[str, ResubmitPlan]:
+        """The plan for each target whose document may have to be submitted again; one that was made before stays.
+
+        Not where somebody `named` the runs: they say whether it is submitted again, and a plan that this ends is kept
+        as one that says so.
+        """
+        made = {target.run_id: target.plan for target in targets if target.plan is not None}
+        if named:
+            made = {
+                id_: plan.model_copy(update={"why_not": plan.why_not or BY_ID}) for id_, plan in earlier.items()
+            } | made
+        else:
+            made |= earlier
         return {
             run_id: plan if plan.planned_at is not None else plan.model_copy(update={"planned_at": self.now()})
             for run_id, plan in made.items()

@@ -14,6 +14,7 @@ from prefect_extend_ai.sweep import NamedRuns, StaleRuns, Sweep, successors
 from prefect_extend_ai.sweep.by_hand import resubmit_one
 from prefect_extend_ai.sweep.policy import StalePolicy
 from prefect_extend_ai.sweep.report import SweepReport
+from prefect_extend_ai.sweep.targets import Target
 from support.extend import Client, Extend
 from support.journals import MemoryJournal, Prefect
 from support.processes import Process
@@ -46,7 +47,7 @@ class Story:
         client.iter_pages = iter_pages
         return client
 
-    def sweep(self, *named, minutes=0, resubmit=2, submits=True, scope=None, dry_run=False):
+    def sweep(self, *named, minutes=0, resubmit=2, submits=True, scope=None, dry_run=False, again=True):
         """Let time pass, then sweep as the flow does; its report."""
         self.runner.run(asyncio.sleep(minutes * 60))
         client = self.client()
@@ -54,11 +55,11 @@ class Story:
             self.journal.scope = self.journal.scope.model_copy(update=scope)
         policy = StalePolicy(resubmit=resubmit, outage_guard=False, learn_limits=False)
         stale = StaleRuns(RunKind.CLASSIFY, 60, policy)
-        selector = NamedRuns(RunKind.CLASSIFY, named, resubmit=True) if named else stale
+        selector = NamedRuns(RunKind.CLASSIFY, named, resubmit=again) if named else stale
         engine = Sweep(client, self.journal, selector, raises_alarms=not named)
 
         async def whole():
-            await engine.recover()
+            recovered = await engine.recover()
             selection = await engine.select()
             targets = engine.divide(selection.targets).to_ask
             done = [each.would_cancel("stale") for each in targets] if dry_run else await engine.cancel_batch(targets)
@@ -66,8 +67,21 @@ class Story:
                 await engine.resubmit_earlier()
             await engine.finish()
             facts = {"pending": engine.pending, "resubmissions": engine.resubmissions, "dry_run": dry_run}
+            facts["recovered"] = recovered
             report = SweepReport(limit_minutes=None if named else 60, looked_at=self.extend.now(), **facts)
             return report.with_cancellations(done)
+
+        return self.runner.run(whole())
+
+    def cancel_one(self, run_id):
+        """Cancel one run as the task `cancel_run` does."""
+        engine = Sweep(self.client(), self.journal, NamedRuns(RunKind.CLASSIFY, [run_id]))
+
+        async def whole():
+            await engine.recover(own_runs={run_id})
+            (cancellation,) = await engine.cancel_batch([Target(run_id)])
+            await engine.finish()
+            return cancellation
 
         return self.runner.run(whole())
 
@@ -258,6 +272,57 @@ def test_named_runs_are_submitted_again_whatever_their_attempt(story):
     assert report.headline == "Cancelled 1 of 1 classify run; 1 submitted again"
     assert report.cancellations[0].attempt == 8
     assert not on.extend.successors["clr_1"]
+
+
+@pytest.fixture
+def planned(story):
+    """A sweep was to submit this document again, and its cancel has not taken effect."""
+    on = story({"cancel_mode": "never"})
+    (left,) = on.sweep().cancellations
+    assert (left.outcome, left.resubmission) == ("unconfirmed", None)
+    on.extend.world.get("clr_0").cancel_mode = None
+    return on
+
+
+WITHOUT = "its cancel by id was asked for without that"
+
+
+def test_a_cancel_by_id_says_what_it_no_longer_plans(planned):
+    report = planned.sweep("clr_0", minutes=5, again=False)
+    (result,) = report.cancellations
+    assert (result.outcome, result.resubmission) == ("cancelled", "ineligible")
+    assert WITHOUT in result.reason
+    assert report.headline == "Cancelled 1 of 1 classify run; 1 not submitted again"
+    assert planned.prefect.decided["clr_0"] == "ineligible"
+    assert planned.sweep(minutes=90).resubmissions == []
+    assert not planned.extend.successors["clr_0"]
+
+
+def test_a_cancel_by_id_submits_again_where_it_is_told(planned):
+    (result,) = planned.sweep("clr_0", minutes=5).cancellations
+    assert [result.resubmitted_as] == planned.extend.successors["clr_0"]
+    assert len(planned.extend.successors["clr_0"]) == 1
+
+
+@pytest.mark.parametrize("minutes", [15, 90])
+def test_the_single_task_says_what_it_no_longer_plans(planned, minutes):
+    result = planned.cancel_one("clr_0")
+    assert (result.outcome, result.resubmission) == ("cancelled", "ineligible")
+    assert WITHOUT in result.reason
+    later = planned.sweep(minutes=minutes)
+    assert (later.recovered, later.resubmissions) == ([], [])
+    assert not planned.extend.successors["clr_0"]
+    assert planned.prefect.intents == {}
+    assert len(planned.prefect.texts("clr_0")) == 1
+
+
+def test_what_the_single_task_leaves_open_keeps_its_word(planned):
+    planned.extend.world.get("clr_0").cancel_mode = "never"
+    assert planned.cancel_one("clr_0").outcome == "unconfirmed"
+    planned.extend.world.get("clr_0").cancel_mode = None
+    (result,) = planned.sweep(minutes=120).cancellations
+    assert (result.outcome, result.resubmission) == ("cancelled", "ineligible")
+    assert WITHOUT in result.reason
 
 
 @pytest.mark.parametrize("status", ["CANCELLED", "FAILED"])
