@@ -9,14 +9,18 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from prefect_extend_ai.sweep.journal import CancelIntent
+from prefect_extend_ai.sweep.journal import CancelIntent, ResubmitPlan
 from prefect_extend_ai.sweep.report import Cancellation, SweepReport
+from prefect_extend_ai.sweep.resubmit_results import unknown
+from prefect_extend_ai.sweep.unfinished import MAY_BE_SUBMITTED, TO_BE_SUBMITTED
 
 __all__ = ["RunEvent", "from_event", "from_intent", "from_report", "merged"]
 
 OPEN = "still open"
 PENDING = "pending"
-"""Outcome of a run that an interrupted sweep was about to cancel."""
+"""Outcome of a run that an interrupted sweep was about to cancel, or whose document is still to be submitted again."""
+RESUBMITTED, GIVEN_UP = "resubmitted", "given_up"
+"""Outcomes of a document whose run was cancelled before: what its events are called."""
 
 
 class RunEvent(BaseModel):
@@ -45,8 +49,7 @@ def from_event(name: str, at: datetime, payload: Mapping[str, Any], flow_run_id:
     """What an event of the run says, `extend.classify_run.cancelled` say; None where it cannot be read."""
     what = name.rpartition(".")[2]
     resubmitted_as = payload.get("resubmitted_as")
-    # A run is submitted again because it was cancelled: one thing that a sweep did.
-    outcome = payload.get("outcome") if what in ("cancelled", "resubmitted") else what
+    outcome = payload.get("outcome") if what == "cancelled" else what
     try:
         return RunEvent(
             at=at,
@@ -71,14 +74,24 @@ def from_report(report: SweepReport, run_id: str, at: datetime, flow_run_id: UUI
                 reason=_reason(each),
                 flow_run_id=flow_run_id,
                 record=each.record,
-                resubmitted_as=getattr(each, "resubmitted_as", None),
+                resubmitted_as=each.resubmitted_as,
+            )
+    for again in report.resubmissions:
+        if again.run_id == run_id and (again.is_news or (again.resubmission and not again.is_looked_for)):
+            yield RunEvent(
+                at=at,
+                outcome=GIVEN_UP if again.resubmission == GIVEN_UP else RESUBMITTED,
+                reason=again.reason or None,
+                flow_run_id=flow_run_id,
+                resubmitted_as=again.resubmitted_as,
             )
 
 
 def from_intent(intent: CancelIntent, run_id: str) -> RunEvent | None:
-    """What an open entry says of the run; None where it is not open there."""
+    """What an open entry says of the run, or of its document; None where neither is open there."""
     if run_id not in intent.run_ids:
-        return None
+        plan = intent.resubmit.get(run_id)
+        return None if plan is None else _from_plan(intent, run_id, plan)
     known = intent.known.get(run_id)
     if known is None:
         reason = "a sweep was about to cancel it and is not known to have ended: the next one reads it again"
@@ -93,6 +106,12 @@ def from_intent(intent: CancelIntent, run_id: str) -> RunEvent | None:
     )
 
 
+def _from_plan(intent: CancelIntent, run_id: str, plan: ResubmitPlan) -> RunEvent:
+    why = {"planned": TO_BE_SUBMITTED, "sending": MAY_BE_SUBMITTED, "unknown": unknown(run_id, plan).reason}
+    at = plan.sent_at or plan.planned_at or intent.opened_at
+    return RunEvent(at=at, outcome=PENDING, reason=f"its document: {why[plan.state]}", flow_run_id=intent.flow_run_id)
+
+
 def merged(found: Iterable[RunEvent]) -> list[RunEvent]:
     """Oldest first; what several sources say of one outcome in one flow run is one entry, with all that they know."""
     entries: dict[tuple[object, str], RunEvent] = {}
@@ -101,6 +120,11 @@ def merged(found: Iterable[RunEvent]) -> list[RunEvent]:
         key = (each.flow_run_id or each.at, each.outcome)
         before = entries.get(key)
         entries[key] = each if before is None else _joined(before, each)
+    for (sweep, outcome), again in list(entries.items()):
+        # A document is submitted again because its run was cancelled: one thing, where one sweep did both.
+        if outcome == RESUBMITTED and (cancelled := entries.get((sweep, "cancelled"))) is not None:
+            entries[(sweep, "cancelled")] = _joined(cancelled, again)
+            del entries[(sweep, outcome)]
     return sorted(entries.values(), key=lambda each: each.at)
 
 

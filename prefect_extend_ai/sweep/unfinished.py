@@ -18,7 +18,7 @@ from prefect_extend_ai.sweep.resubmit_results import ResubmitResult, plans_left,
 from prefect_extend_ai.sweep.resubmitting import Resubmitter
 from prefect_extend_ai.sweep.result import Result
 
-__all__ = ["TO_BE_SUBMITTED", "Unfinished", "of_ended"]
+__all__ = ["MAY_BE_SUBMITTED", "TO_BE_SUBMITTED", "Unfinished", "of_ended"]
 
 TO_BE_SUBMITTED = "an earlier sweep was to submit it again; the next sweep that is not refused does"
 MAY_BE_SUBMITTED = "an earlier sweep was interrupted while it submitted it again; later sweeps look for the new run"

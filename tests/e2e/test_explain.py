@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -27,6 +28,7 @@ from prefect_extend_ai.prefect_io import prefect_journal
 from prefect_extend_ai.prefect_io.purging import Step, purge
 from prefect_extend_ai.sandbox import Behaviour, serve
 from prefect_extend_ai.sweep import NamedRuns, Sweep
+from prefect_extend_ai.sweep.journal import ResubmitPlan
 from prefect_extend_ai.sweep.scan import Target
 
 
@@ -188,3 +190,22 @@ async def test_a_purge_takes_one_run_out_of_a_shared_record(prefect_server, stuc
         assert artifacts.all(id={"any_": [shared["id"]]}) == []
         assert [each.step async for _, each in purge(client, run_ids=[first, third])] == [Step.DELETE]
     assert artifacts.holding(third) == []
+
+
+async def test_a_purge_leaves_what_stops_a_second_create(prefect_server, stuck, artifacts):
+    world = stuck(1)
+    (cancelled,) = world.stale()
+    with serve(world) as sandbox:
+        account = account_of(sandbox)
+        await cancel_stale_runs(account, policy=StalePolicy(resubmit=1))
+        async with get_client() as client:
+            done = [each async for _, each in purge(client, before=datetime.now(UTC) + timedelta(minutes=1))]
+        assert cancelled in {run_id for each in done for run_id in each.run_ids}
+        assert artifacts.holding(cancelled) == []
+        # A sweep that made its plan before, and claims it only now.
+        async with prefect_journal(account, RunKind.CLASSIFY, "test") as journal:
+            plan = ResubmitPlan(first_run=cancelled, attempt=1, planned_at=datetime.now(UTC) - timedelta(minutes=5))
+            own = await journal.log([], {cancelled: plan})
+            claim = own.model_copy(update={"resubmit": {cancelled: plan.now("sending", datetime.now(UTC))}})
+            assert await journal.claim(claim) == {cancelled}
+            await journal.complete(own, {})

@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_extend_ai import Cancellation, Outcome, PendingCancel, RunKind, SweepReport
-from prefect_extend_ai.sweep.journal import CancelIntent, Scope
+from prefect_extend_ai.sweep.chains import PendingResubmission
+from prefect_extend_ai.sweep.journal import CancelIntent, ResubmitPlan, Scope
 from prefect_extend_ai.sweep.limits import Limit, LimitSource
 from prefect_extend_ai.sweep.run_history import RunEvent, from_event, from_intent, from_report, merged
 
@@ -82,6 +84,52 @@ def test_an_event_of_a_successor_belongs_to_its_cancel():
     assert cancelled is not None
     (entry,) = merged([cancelled, event])
     assert (entry.outcome, entry.resubmitted_as) == ("cancelled", "clr_8")
+
+
+def test_a_later_sweep_that_submits_again_did_not_cancel():
+    event = from_event(
+        "extend.classify_run.resubmitted", NOON + timedelta(hours=1), {"resubmitted_as": "clr_8"}, SWEEPS[1]
+    )
+    cancelled = from_event("extend.classify_run.cancelled", NOON, {"outcome": "cancelled"}, SWEEPS[0])
+    assert event is not None
+    assert cancelled is not None
+    facts = {"run_id": "clr_1", "first_run": "clr_1", "attempt": 1, "since": NOON}
+    found = PendingResubmission(**facts, resubmission="submitted", resubmitted_as="clr_8", reason="submitted again")
+    said = from_report(SweepReport(resubmissions=[found]), "clr_1", event.at, SWEEPS[1])
+    first, second = merged([cancelled, event, *said])
+    assert (first.outcome, first.resubmitted_as) == ("cancelled", None)
+    assert (second.outcome, second.resubmitted_as, second.reason) == ("resubmitted", "clr_8", "submitted again")
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"resubmission": "unknown", "is_news": True, "is_looked_for": True}, True),
+        ({"resubmission": "unknown", "is_looked_for": True}, False),
+        ({"resubmission": "unknown"}, True),
+        ({"resubmission": "ineligible"}, True),
+        ({}, False),
+    ],
+)
+def test_what_sweep_after_sweep_says_of_a_document_is_told_once(facts, told):
+    known = PendingResubmission(run_id="clr_1", first_run="clr_1", attempt=1, since=NOON, reason="why", **facts)
+    assert len(list(from_report(SweepReport(resubmissions=[known]), "clr_1", NOON, SWEEPS[0]))) == told
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("planned", "the next sweep that is not refused does"),
+        ("sending", "interrupted while it submitted it again"),
+        ("unknown", "prefect_extend_resubmit_of clr_1"),
+    ],
+)
+def test_an_open_entry_says_what_is_left_of_a_document(state, words):
+    plan = ResubmitPlan(first_run="clr_1", attempt=1, planned_at=NOON, state=state)
+    entry = from_intent(an_intent(run_ids=["clr_2"], resubmit={"clr_1": plan}), "clr_1")
+    assert entry is not None
+    assert (entry.outcome, entry.at) == ("pending", NOON)
+    assert words in (entry.reason or "")
 
 
 def test_an_event_that_cannot_be_read_is_left_out():
