@@ -19,6 +19,7 @@ from prefect_extend_ai.prefect_io import events
 from prefect_extend_ai.sweep.journal import Scope
 
 ROOT = files("prefect_extend_ai.deployments")
+CANCELLED, SUBMITTED_AGAIN = "Extend: a run was cancelled", "Extend: a document was submitted again"
 SECONDS = 10
 """The dead man's patience in these tests: the shortest that Prefect takes."""
 
@@ -49,13 +50,17 @@ async def test_a_sweep_that_cancelled_runs_starts_one_digest(automated):
     assert state.message == "Cancelled 3 of 3 stale classify runs (the log lists them)"
     # A flow run for each cancelled run is for those who switch it on.
     assert automated.runs("inform-owner") == []
-    [off] = [each for each in automated.automations() if not each["enabled"]]
-    assert off["name"] == "Extend: a run was cancelled"
+    off = {each["name"] for each in automated.automations() if not each["enabled"]}
+    assert off == {CANCELLED, SUBMITTED_AGAIN}
+
+
+def switch_on(account, name):
+    [off] = [each for each in account.automations() if each["name"] == name]
+    account.api.patch(f"/automations/{off['id']}", json={"enabled": True}).raise_for_status()
 
 
 async def test_a_message_for_each_run_comes_where_it_is_on(automated):
-    [off] = [each for each in automated.automations() if not each["enabled"]]
-    automated.api.patch(f"/automations/{off['id']}", json={"enabled": True}).raise_for_status()
+    switch_on(automated, CANCELLED)
     stale = automated.world.stale()
     await cancel_stale_runs(await ExtendCredentials.aload("extend"))
     owners = automated.eventually(lambda: len(found := automated.runs("inform-owner")) == 3 and found)
@@ -67,6 +72,24 @@ async def test_a_message_for_each_run_comes_where_it_is_on(automated):
     assert (
         state.message == f"The classify run {owners[0]['parameters']['run_id']} was cancelled; the log says whose it is"
     )
+
+
+async def test_a_message_names_the_run_that_replaces_it(automated):
+    switch_on(automated, SUBMITTED_AGAIN)
+    report = await cancel_stale_runs(await ExtendCredentials.aload("extend"), policy=StalePolicy(resubmit=1))
+    new = {each.run_id: each.resubmitted_as for each in report.cancellations if each.resubmitted_as}
+    assert new
+
+    def started():
+        return [run for run in automated.runs("inform-owner") if run["parameters"].get("resubmitted_as")]
+
+    owners = automated.eventually(lambda: len(found := started()) == len(new) and found)
+    assert {run["parameters"]["run_id"]: run["parameters"]["resubmitted_as"] for run in owners} == new
+    parameters = owners[0]["parameters"] | {"credentials": await ExtendCredentials.aload("extend")}
+    state = await inform_owner(**parameters, return_state=True)
+    old = parameters["run_id"]
+    said = f"The classify run {old} was cancelled, and its document was submitted again as {new[old]}"
+    assert state.message == f"{said}; the log says whose it is"
 
 
 async def test_a_sweep_that_is_refused_or_fails_raises_one_alarm(automated):
