@@ -82,8 +82,8 @@ async def resubmit_run(credentials: ExtendCredentials, run_id: str, kind: RunKin
 
     Raises:
         ExtendInputError: The id or the kind cannot be right; nothing was sent.
-        ExtendTransportError: No response came, and no new run is found; it may have been created. It is not sent again:
-            sweeps of its kind look for it for 24 hours.
+        ExtendTransportError: No clear response came, and no new run is found; it may have been created. It is not sent
+            again: sweeps of its kind look for it for 24 hours.
         RecordError: Prefect cannot be written to; nothing was created.
         ExtendError: It cannot be submitted again, or could not be this time; the message says why.
     """

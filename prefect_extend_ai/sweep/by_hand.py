@@ -25,7 +25,7 @@ async def resubmit_one(client: ExtendClient, journal: Journal, run_id: str, kind
     """The run that replaces a cancelled or failed one: a new one, or the one that was created before.
 
     Raises:
-        ExtendTransportError: No response came, and no new run is found: it may have been created.
+        ExtendTransportError: No clear response came, and no new run is found: it may have been created.
         RecordError: It could not be written down first, so nothing was sent.
         ExtendError: The document cannot be submitted again, and why.
     """

@@ -73,8 +73,9 @@ def unknown(run_id: str, plan: ResubmitPlan) -> ResubmitResult:
     """What to say of a run whose creation was not answered, and that is not found: both ids to look for."""
     first = "" if plan.first_run == run_id else f" and prefect_extend_first_run {plan.first_run}"
     reason = (
-        "it may have been submitted again: no response came, and no new run is found. Never sent again. Look in Extend "
-        f"for a run whose metadata has prefect_extend_resubmit_of {run_id}{first}; later sweeps look for 24 hours"
+        "it may have been submitted again: no clear response came, and no new run is found. Never sent again. Look in "
+        f"Extend for a run whose metadata has prefect_extend_resubmit_of {run_id}{first}; later sweeps look for 24 "
+        "hours"
     )
     return ResubmitResult("unknown", reason, plan=plan.now("unknown"))
 

@@ -246,7 +246,7 @@ class Resubmitter:
             logger.warning("Runs whose creation was not answered cannot be looked for: %s", error)
             found = {}
         return {
-            each.run_id: ResubmitResult("submitted", f"submitted again as {new}; the response was lost", new)
+            each.run_id: ResubmitResult("submitted", f"submitted again as {new}; its response did not say so", new)
             if (new := found.get(each.run_id))
             else unknown(each.run_id, sending[each.run_id])
             for each in lost

@@ -19,8 +19,8 @@ __all__ = ["RunEvent", "from_event", "from_intent", "from_report", "merged"]
 OPEN = "still open"
 PENDING = "pending"
 """Outcome of a run that an interrupted sweep was about to cancel, or whose document is still to be submitted again."""
-RESUBMITTED, GIVEN_UP = "resubmitted", "given_up"
-"""Outcomes of a document whose run was cancelled before: what its events are called."""
+RESUBMITTED = "resubmitted"
+"""Outcome of a document whose run was cancelled before: what its event is called."""
 
 
 class RunEvent(BaseModel):
@@ -80,7 +80,7 @@ def from_report(report: SweepReport, run_id: str, at: datetime, flow_run_id: UUI
         if again.run_id == run_id and (again.is_news or (again.resubmission and not again.is_looked_for)):
             yield RunEvent(
                 at=at,
-                outcome=GIVEN_UP if again.resubmission == GIVEN_UP else RESUBMITTED,
+                outcome=RESUBMITTED if again.resubmission == "submitted" else again.resubmission or PENDING,
                 reason=again.reason or None,
                 flow_run_id=flow_run_id,
                 resubmitted_as=again.resubmitted_as,
@@ -109,7 +109,7 @@ def from_intent(intent: CancelIntent, run_id: str) -> RunEvent | None:
 def _from_plan(intent: CancelIntent, run_id: str, plan: ResubmitPlan) -> RunEvent:
     why = {"planned": TO_BE_SUBMITTED, "sending": MAY_BE_SUBMITTED, "unknown": unknown(run_id, plan).reason}
     at = plan.sent_at or plan.planned_at or intent.opened_at
-    return RunEvent(at=at, outcome=PENDING, reason=f"its document: {why[plan.state]}", flow_run_id=intent.flow_run_id)
+    return RunEvent(at=at, outcome=PENDING, reason=why[plan.state], flow_run_id=intent.flow_run_id)
 
 
 def merged(found: Iterable[RunEvent]) -> list[RunEvent]:

@@ -160,7 +160,7 @@ class Unfinished:
 
     def _after_look(self, run_id: str, plan: ResubmitPlan, new: str | None) -> ResubmitResult:
         if new is not None:
-            return ResubmitResult("submitted", f"submitted again as {new}; the response was lost", new)
+            return ResubmitResult("submitted", f"submitted again as {new}; its response did not say so", new)
         since = plan.sent_at or plan.planned_at
         if since is not None and self.runs.now() - since > LOOK_FOR and plan.state == "unknown":
             return ResubmitResult("unknown", LOOKED_IN_VAIN.format(run_id=run_id, first_run=plan.first_run))

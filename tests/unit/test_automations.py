@@ -146,7 +146,7 @@ def test_a_message_for_each_run_is_off_unless_switched_on():
     assert off == ["Extend: a run was cancelled", "Extend: a document was submitted again"]
 
 
-@pytest.mark.parametrize("kind", RESUBMITTABLE)
+@pytest.mark.parametrize("kind", sorted(RESUBMITTABLE))
 def test_the_new_run_of_each_kind_is_passed_on(kind):
     again = "Extend: a document was submitted again"
     assert covers(again, f"extend.{kind.object_name}.resubmitted")[0]
