@@ -90,12 +90,12 @@ def report_table(report: SweepReport, record_url: RecordUrl) -> list[dict[str, s
         row: dict[str, str | int | float] = {
             "run": unmarked(each.run_id),
             "outcome": each.outcome.value,
+            **({"submitted_again": unmarked(resubmitted_words(each, dry_run=report.dry_run))} if again else {}),
             "age_minutes": "" if each.age_minutes is None else round(each.age_minutes, 1),
             "limit_minutes": "" if each.limit is None else each.limit.minutes,
             "limit_source": "" if each.limit is None else each.limit.source.value,
             "status": unmarked(each.status or "", 40),
             "reason": unmarked(each.reason),
-            **({"submitted_again": unmarked(resubmitted_words(each, dry_run=report.dry_run))} if again else {}),
             "dashboard": address(each.dashboard_url) or "",
             "record": record_url(each.record) if each.record else "",
         }
@@ -186,13 +186,18 @@ def _runs(report: SweepReport, record_url: RecordUrl, events_url: EventsUrl, row
             # No-break spaces: a narrow column would wrap it into three lines.
             age(each.age_minutes).replace(" ", "\N{NO-BREAK SPACE}"),
             _links(report.kind, each, record_url, events_url),
-            "; ".join(part for part in (escape(each.reason), limit_words(each.limit)) if part),
+            "; ".join(part for part in (escape(_reason(each)), limit_words(each.limit)) if part),
         )
         for each in shown
     )
     listing = table(["Run", "Outcome", "Age", "Record", "Reason"], cells, number="Age")
     more = f"\n\nand {left:,} more in the table artifact" if left else ""
     return f"### Runs\n\n{listing}{more}"
+
+
+def _reason(each: Cancellation) -> str:
+    """Why, without what came of its document: the section about these has it."""
+    return each.reason.removesuffix(f"; {each.resubmission_reason}") if each.resubmission_reason else each.reason
 
 
 def _links(kind: RunKind, each: Cancellation, record_url: RecordUrl, events_url: EventsUrl) -> str:

@@ -42,9 +42,8 @@ def resubmission_section(report: SweepReport) -> str:
     ]
     if not runs:
         return ""
-    listing = table(
-        ["Run", "Submitted again as", "Number", "Runs before it", "What is known"], _rows(report, runs[:ROWS])
-    )
+    # Two ids, and no third one, fit beside each other in Prefect's UI.
+    listing = table(["Run", "Submitted again as", "What is known"], _rows(report, runs[:ROWS]))
     more = f"\n\nand {len(runs) - ROWS:,} more" if len(runs) > ROWS else ""
     return f"### Submitted again\n\n{listing}{more}"
 
@@ -52,25 +51,32 @@ def resubmission_section(report: SweepReport) -> str:
 def _rows(report: SweepReport, runs: Iterable[Cancellation | PendingResubmission]) -> Iterable[Sequence[str]]:
     for each in runs:
         mark = "**" if each.resubmission == "unknown" else ""
-        before = chain_of(each.chain) if isinstance(each, Cancellation) else _first(each)
-        submitted = each.attempt is not None and each.resubmission in (None, "submitted", "unknown")
         yield (
-            escape(each.run_id),
+            f"{escape(each.run_id)}{_before(each)}",
             f"{mark}{escape(resubmitted_words(each, dry_run=report.dry_run))}{mark}",
-            f"{each.attempt}" if submitted else "",
-            before or "none",
-            escape(_why(each)),
+            "; ".join(part for part in (_number(each), _why(each)) if part),
         )
 
 
+def _number(each: Cancellation | PendingResubmission) -> str:
+    submitted = each.attempt is not None and each.resubmission in (None, "submitted", "unknown")
+    return f"number {each.attempt}" if submitted else ""
+
+
+def _before(each: Cancellation | PendingResubmission) -> str:
+    if isinstance(each, PendingResubmission):
+        return "" if each.first_run == each.run_id else f" (first run {escape(each.first_run)})"
+    return f", after {chain_of(each.chain)}" if each.chain else ""
+
+
 def _why(each: Cancellation | PendingResubmission) -> str:
-    """What is known beside the new run: the whole of an unknown one stands in the next steps."""
+    """What is known beside the new run: what to do about news stands in the next steps."""
+    if each.resubmission == "unknown" and (isinstance(each, Cancellation) or each.is_news):
+        return "see what to do next"
     said = each.resubmission_reason if isinstance(each, Cancellation) else each.reason
-    return "" if said == f"submitted again as {each.resubmitted_as}" else said.removeprefix("not submitted again: ")
-
-
-def _first(each: PendingResubmission) -> str:
-    return "" if each.first_run == each.run_id else f"first {escape(each.first_run)}"
+    for known in ("not submitted again: ", "given up: ", f"submitted again as {each.resubmitted_as}"):
+        said = said.removeprefix(known)
+    return escape(said.removeprefix("; "), 600)
 
 
 def chain_of(chain: Sequence[ChainedRun]) -> str:

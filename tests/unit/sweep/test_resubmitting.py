@@ -116,7 +116,7 @@ def test_the_headline_counts_what_was_submitted_again(story):
     assert f"submitted again as {new[0]}" in result.reason
     rows = {row["run"]: row["submitted_again"] for row in report_table(report, str)}
     assert (rows["clr_0"], rows["clr_3"]) == (new[0], "given up")
-    assert f"| clr_0 | {new[0]} | 1 | none |  |" in page(report).replace("\\", "")
+    assert f"| clr_0 | {new[0]} | number 1 |" in page(report).replace("\\", "")
 
 
 def test_no_other_listing_is_read_unless_asked(story):
@@ -185,8 +185,13 @@ def test_unknown_is_news_once_and_then_still_pending(story, word):
     assert "no clear response came" in report.cancellations[0].reason
     assert "prefect_extend_resubmit_of clr_0" in report.cancellations[0].reason
     assert "prefect_extend_resubmit_of clr_0; later sweeps look for 24 hours" in page(report).replace("\\", "")
+    assert "| clr_0 | **may have been submitted again** | number 1; see what to do next |" in page(report).replace(
+        "\\", ""
+    )
+    assert "…" not in page(report)
     later = on.sweep(minutes=15)
     assert later.headline == "No stale classify runs to cancel; 1 still looked for"
+    assert "prefect_extend_resubmit_of clr_0; later sweeps look for 24 hours |" in page(later).replace("\\", "")
     assert (later.needs_attention, later.still_pending) == (False, True)
     last = on.sweep(minutes=24 * 60)
     assert last.headline == "No stale classify runs to cancel; 1 looked for in vain"
@@ -197,8 +202,13 @@ def test_unknown_is_news_once_and_then_still_pending(story, word):
 
 def test_unknown_names_both_ids_of_a_second_attempt(story):
     on = story({"metadata": SECOND, "creates": ["reset"]})
-    (result,) = on.sweep().cancellations
-    assert "prefect_extend_resubmit_of clr_0 and prefect_extend_first_run clr_a" in result.reason
+    report = on.sweep()
+    (result,) = report.cancellations
+    both = "prefect_extend_resubmit_of clr_0 and prefect_extend_first_run clr_a"
+    assert both in result.reason
+    # No text is cut off before the second, while it is news and later.
+    assert both in page(report).replace("\\", "")
+    assert both in page(on.sweep(minutes=15)).replace("\\", "")
 
 
 @pytest.mark.parametrize("word", ["reset-after", "502-after", "html-after", "409-after"])
