@@ -215,7 +215,9 @@ class Recovery:
         for run_id, pending in left_out.items():
             if known_of(intent, run_id).outcome is not None:
                 self.pending[run_id] = at_sweep(pending, self.runs.now(), pending.status, alarm=self.runs.raises_alarms)
-        own_plans = self._unfinished.plans_left(own, ended, shelf.records, left_out)
+        # Another sweep that records a run need not know whose cancel it was: the plan stays; the claim lets one submit.
+        recorded = {*run_ids} - left_out.keys()
+        own_plans = self._unfinished.plans_left(own, ended, recorded, left_out)
         await self.recorder.complete(own, left_out, shelf.records, own_plans)
         narrowed = own.narrowed(left_out, shelf.records, plans=own_plans)
         if narrowed.is_open:

@@ -219,6 +219,13 @@ def test_what_extend_refused_is_sent_by_no_other_sweep_at_work():
     assert schedule.reported["clr_2"] == ["ineligible"]
 
 
+def test_a_killed_sweep_s_plan_outlives_another_s_record():
+    """The other had listed it in progress, found it cancelled, and could not know by whom."""
+    killed = [Drawn(batch=1, seed=3), Drawn(die_at=16, batch=2, seed=1)]
+    schedule = live([{}, {}], [[Drawn(fails={1: "before"})], killed])
+    assert [len(schedule.extend.successors[run_id]) for run_id in ("clr_0", "clr_1")] == [1, 1]
+
+
 def test_a_create_that_shows_late_is_found_by_a_later_sweep():
     schedule = live([{"creates": ["reset-after"]}], [[Drawn()]], calm=2, create_seconds=4000)
     assert schedule.reported["clr_0"][0] == "unknown"
