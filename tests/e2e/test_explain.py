@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -30,6 +32,9 @@ from prefect_extend_ai.sandbox import Behaviour, serve
 from prefect_extend_ai.sweep import NamedRuns, Sweep
 from prefect_extend_ai.sweep.journal import ResubmitPlan
 from prefect_extend_ai.sweep.scan import Target
+
+OPERATE = Path(__file__).parents[2] / "docs" / "operate.md"
+UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 def account_of(sandbox):
@@ -166,6 +171,26 @@ async def test_explain_tells_what_sweeps_did_with_a_run(prefect_server, stuck):
     assert nobody["looked_back_to"] < entry["at"]
     assert "unconfirmed: no change for 120 min" in words
     assert f"events?resource=extend.classify_run.{hanging}" in words
+
+
+def alike(text):
+    """The words of an explanation, without the moments, addresses and flow runs of one."""
+    for pattern in (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", r"\(\d+ \w+ ago\)", r"http://127\.0\.0\.1:\d+", UUID):
+        text = re.sub(pattern, "*", text)
+    return text.strip()
+
+
+async def test_the_page_shows_what_explain_prints(prefect_server, stuck):
+    (shown,) = re.findall(r"^```text\n(clr_.*?)^```", OPERATE.read_text(), re.MULTILINE | re.DOTALL)
+    run_id = shown.split()[0]
+    world = stuck(0)
+    world.add(status="PROCESSED", age_minutes=1)
+    world.add(id=run_id, age_minutes=81)
+    with serve(world) as sandbox:
+        account = account_of(sandbox)
+        await cancel_stale_runs(account)
+        said = await explained(prefect_server, sandbox, run_id)
+    assert alike(said) == alike(shown)
 
 
 async def test_a_purge_takes_one_run_out_of_a_shared_record(prefect_server, stuck, artifacts):
