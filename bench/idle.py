@@ -199,7 +199,7 @@ def _worker(limit: int) -> Iterator[None]:
         try:
             yield
         finally:
-            # It has nothing to finish, and one that was started in the background does not heed SIGTERM.
+            # It has nothing to finish, and one that was started in the background ignores SIGTERM.
             worker.kill()
 
 
