@@ -104,7 +104,8 @@ class Unfinished:
         plans = of_ended(left)
         sent = {run_id: plan for run_id, plan in plans.items() if plan.was_sent}
         planned = {run_id: plan for run_id, plan in plans.items() if not plan.was_sent}
-        still = plans_left(left, (), await self.look(sent))
+        # An earlier attempt of this flow run reported it and ended Failed: so does this one, which takes its place.
+        still = plans_left(left, (), await self.look(sent, are_news=recorder.journal.owns(left)))
         # Under an intent of this sweep's own, as for a record: of two sweeps at once, the claim lets one submit it.
         own = await recorder.journal.log([], planned) if planned else None
         if own is not None or still.left != sent:
@@ -136,8 +137,13 @@ class Unfinished:
                 why = MAY_BE_SUBMITTED if plan.was_sent else TO_BE_SUBMITTED
                 self.note(run_id, plan, ResubmitResult(None, why, plan=plan))
 
-    async def look(self, plans: Mapping[str, ResubmitPlan]) -> dict[str, ResubmitResult]:
-        """Look for the new runs of creates that were not answered; what came of each."""
+    async def look(self, plans: Mapping[str, ResubmitPlan], *, are_news: bool) -> dict[str, ResubmitResult]:
+        """Look for the new runs of creates that were not answered; what came of each.
+
+        Args:
+            plans: the plans of these runs.
+            are_news: whether those are news that no earlier look found either.
+        """
         results: dict[str, ResubmitResult] = {}
         for twice in (True, False):
             some = {run_id: plan for run_id, plan in plans.items() if (plan.state == "sending") is twice}
@@ -153,9 +159,8 @@ class Unfinished:
                 continue
             for run_id, plan in some.items():
                 results[run_id] = self._after_look(run_id, plan, found.get(run_id))
-                self.note(
-                    run_id, plan, results[run_id], is_news=plan.state == "sending" and results[run_id].plan is not None
-                )
+                is_new = are_news or plan.state == "sending"
+                self.note(run_id, plan, results[run_id], is_news=is_new and results[run_id].plan is not None)
         return results
 
     def _after_look(self, run_id: str, plan: ResubmitPlan, new: str | None) -> ResubmitResult:

@@ -47,10 +47,13 @@ class Story:
         client.iter_pages = iter_pages
         return client
 
-    def sweep(self, *named, minutes=0, resubmit=2, submits=True, scope=None, dry_run=False, again=True):
+    def sweep(
+        self, *named, minutes=0, resubmit=2, submits=True, scope=None, dry_run=False, again=True, second_attempt_of=None
+    ):
         """Let time pass, then sweep as the flow does; its report."""
         self.runner.run(asyncio.sleep(minutes * 60))
         client = self.client()
+        self.journal.second_attempt_of = second_attempt_of
         if scope:
             self.journal.scope = self.journal.scope.model_copy(update=scope)
         policy = StalePolicy(resubmit=resubmit, outage_guard=False, learn_limits=False)
@@ -198,6 +201,16 @@ def test_unknown_is_news_once_and_then_still_pending(story, word):
     assert "resubmit_run submits it again" in last.resubmissions[0].reason
     assert on.prefect.intents == {}
     assert on.sweep(minutes=15).resubmissions == []
+
+
+def test_unknown_is_news_again_in_a_retry_of_its_flow_run(story):
+    """Prefect shows the state of the last attempt alone."""
+    on = story({"creates": ["reset"]})
+    assert on.sweep().unknown == ["clr_0"]
+    retried = on.sweep(second_attempt_of="sweep-1")
+    assert retried.unknown == ["clr_0"]
+    assert retried.needs_attention
+    assert on.sweep(minutes=10).unknown == []
 
 
 def test_unknown_names_both_ids_of_a_second_attempt(story):
