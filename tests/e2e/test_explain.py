@@ -133,8 +133,17 @@ async def explained(prefect_server, sandbox, *words, status=0):
         os.environ | prefect_server.settings | {"EXTEND_API_KEY": "sk_sandbox", "EXTEND_BASE_URL": sandbox.url}
     )
     program = "from prefect_extend_ai.cli import main; main()"
+    # A saved block goes before EXTEND_*, and other tests save the one called extend.
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, "explain", *words, env=environment, stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        "-c",
+        program,
+        "explain",
+        "--name",
+        "unsaved",
+        *words,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
     )
     said, _ = await process.communicate()
     assert process.returncode == status
