@@ -110,9 +110,8 @@ class Resubmitter:
         """
         made = {target.run_id: target.plan for target in targets if target.plan is not None}
         if named:
-            made = {
-                id_: plan.model_copy(update={"why_not": plan.why_not or BY_ID}) for id_, plan in earlier.items()
-            } | made
+            ended = {id_: plan.model_copy(update={"why_not": plan.why_not or BY_ID}) for id_, plan in earlier.items()}
+            made = ended | made
         else:
             made |= earlier
         return {

@@ -142,7 +142,7 @@ class Unfinished:
 
         Args:
             plans: the plans of these runs.
-            are_news: whether those are news that no earlier look found either.
+            are_news: whether a create that an earlier look did not find either is news, too.
         """
         results: dict[str, ResubmitResult] = {}
         for twice in (True, False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 from prefect_extend_ai.errors import RecordError
@@ -29,7 +30,7 @@ class Drawn:
     resubmit: int = 2
 
 
-class Schedule:
+class Schedule(ABC):
     """Lives through sweeps over one Extend and one Prefect; a promise adds `conduct` and what it holds them to."""
 
     def __init__(self, loop, runs, *, one_machine=True, **behaviour):
@@ -38,15 +39,16 @@ class Schedule:
         self.prefect = self.extend.prefect = Prefect(one_machine=one_machine)
         self.names = 0
 
+    @abstractmethod
     def policy(self, drawn):
-        raise NotImplementedError
+        """The policy of a sweep."""
 
     def options(self, drawn):  # noqa: ARG002
         return {}
 
+    @abstractmethod
     async def conduct(self, engine, process, drawn):
         """What the flow does with a sweep; what comes of it."""
-        raise NotImplementedError
 
     async def sweep(self, drawn):
         """One sweep, in a separate process; None where it died or could not go on."""
