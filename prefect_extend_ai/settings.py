@@ -31,7 +31,7 @@ class ExtendSettings(BaseSettings):
 
     api_key: SecretStr | None = Field(default=None, description="EXTEND_API_KEY: the API key.")
     workspace_id: str | None = Field(default=None, description="EXTEND_WORKSPACE_ID: the workspace, ws_...")
-    region: str = Field(default="us", description="EXTEND_REGION: us, us2 or eu.")
+    region: str = Field(default="us", description="EXTEND_REGION: one of us, us2 and eu.")
     base_url: str | None = Field(default=None, description="EXTEND_BASE_URL: the API's address; overrides the region.")
     api_version: str = Field(default=API_VERSION, description="EXTEND_API_VERSION: the API's version.")
     requests_per_second: float = Field(default=10, description="EXTEND_REQUESTS_PER_SECOND: the plan's rate limit.")

@@ -15,7 +15,16 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from prefect_extend_ai import ExtendCredentials, ExtendSettings, StalePolicy, errors
+from prefect_extend_ai import (
+    Cancellation,
+    ExtendCredentials,
+    ExtendSettings,
+    LimitAdvice,
+    PendingCancel,
+    StalePolicy,
+    SweepReport,
+    errors,
+)
 from prefect_extend_ai.cli.command_line import app
 from prefect_extend_ai.cli.help_texts import COMMANDS
 
@@ -24,7 +33,13 @@ PAGES = Path(__file__).parents[1] / "docs" / "reference"
 
 def pages() -> dict[str, str]:
     """The generated pages by file name."""
-    return {"policy.md": policy(), "credentials.md": credentials(), "errors.md": error_tree(), "cli.md": command_line()}
+    return {
+        "policy.md": policy(),
+        "credentials.md": credentials(),
+        "reports.md": reports(),
+        "errors.md": error_tree(),
+        "cli.md": command_line(),
+    }
 
 
 def policy() -> str:
@@ -90,6 +105,56 @@ the vendor's tools.
 """
 
 
+def reports() -> str:
+    """The models that flows return, with their fields and properties."""
+    return f"""# Reports and outcomes
+
+{result(SweepReport)}
+
+::: prefect_extend_ai.SweepReport.with_cancellations
+    options:
+      heading_level: 3
+
+{result(Cancellation)}
+
+{result(PendingCancel)}
+
+::: prefect_extend_ai.Outcome
+
+::: prefect_extend_ai.sweep_report
+
+{result(LimitAdvice)}
+"""
+
+
+def result(model: type[BaseModel]) -> str:
+    """A model that is read: its docstring, which mkdocstrings inserts, and what it has."""
+    own = vars(model)
+    members = [
+        *((name, own["__annotations__"][name], field.description) for name, field in model.model_fields.items()),
+        *(
+            (name, each.fget.__annotations__["return"], each.__doc__.split("\n\n")[0].replace("\n        ", " "))
+            for name, each in own.items()
+            if isinstance(each, property) and not name.startswith("_")
+        ),
+    ]
+    rows = "\n".join(
+        f"| `{name}` | `{kind.replace(' | ', '` or `')}` | {cell(str(text))} |" for name, kind, text in members
+    )
+    return f"""::: prefect_extend_ai.{model.__name__}
+    options:
+      members: false
+
+| Attribute | Type | Meaning |
+|---|---|---|
+{rows}"""
+
+
+def cell(text: str) -> str:
+    """A text as a cell of a table."""
+    return text.replace("|", "\\|")
+
+
 def error_tree() -> str:
     """The exception tree, and each error of it."""
     _, tree = str(errors.__doc__).strip().split("\n", 1)
@@ -136,7 +201,7 @@ def table(model: type[BaseModel]) -> str:
 def rows(model: type[BaseModel]) -> Iterator[str]:
     """One row a field."""
     for name, field in model.model_fields.items():
-        yield f"| `{name}` | {default(field)} | {str(field.description).replace('|', chr(92) + '|')} |"
+        yield f"| `{name}` | {default(field)} | {cell(str(field.description))} |"
 
 
 def meaning(field: FieldInfo) -> str:

@@ -37,7 +37,9 @@ async def run_serve(
     every: AtLeastOne = 15,
     limit: AtLeastOne = 60,
     dry_run: Annotated[bool, Parameter(negative="", show_default=False)] = False,
-    kind: Annotated[tuple[KindOption, ...], Parameter(negative="", show_choices=True)] = ("classify",),
+    kind: Annotated[tuple[KindOption, ...], Parameter(negative="", show_choices=True, show_default=", ".join)] = (
+        "classify",
+    ),
     name: BlockName = "extend",
 ) -> None:
     """Deploy a sweep for each kind and the cancel by ids, and execute their runs in this process until Ctrl-C.
