@@ -107,16 +107,22 @@ def worker(stage: Stage) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def browser(stage: Stage) -> Iterator[Browser]:
-    """A Chromium a module, after the stage: while it runs, this thread's event loop is taken, which others need."""
+def chromium() -> Iterator[Browser]:
+    """A Chromium a module: while it runs, this thread's event loop is taken, which others need."""
     with sync_playwright() as playwright:
         program = next(filter(None, map(shutil.which, CHROMIUM)), playwright.chromium.executable_path)
         if not Path(program).exists():
             pytest.skip("no Chromium: install the system's package, or `playwright install chromium`")
         expect.set_options(timeout=PATIENCE_SECONDS * 1000)
-        chromium = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
+        launched = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def browser(stage: Stage, chromium: Browser) -> Browser:
+    """The same, after the stage."""
+    return chromium
 
 
 @pytest.fixture

@@ -9,12 +9,15 @@ import shlex
 import tomllib
 from collections import Counter
 from pathlib import Path
+from urllib.parse import urldefrag, urljoin
 
 import pytest
+from markdown_it import MarkdownIt
 
 import prefect_extend_ai
 from prefect_extend_ai import flows, tasks
 from prefect_extend_ai.cli.command_line import app
+from support.site import REPOSITORY, Page, file_in_checkout
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -93,6 +96,28 @@ def test_the_command_line_takes_every_command(words):
 def test_every_example_imports_what_there_is(page, block):
     imports = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Import | ast.ImportFrom)]
     exec(compile(ast.Module(imports, []), str(page), "exec"), {})
+
+
+def links(page):
+    """What a page in the checkout links to or shows, whatever way it is written in."""
+    return Page(MarkdownIt("commonmark").render(page.read_text())).links
+
+
+def test_the_readme_leads_somewhere_wherever_it_is_shown():
+    assert [link for link in links(ROOT / "README.md") if not link.startswith("https://")] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "tests/README.md"])
+def test_every_link_into_the_repository_leads_somewhere(name):
+    found = [urldefrag(urljoin(f"{REPOSITORY}blob/main/{name}", link)) for link in links(ROOT / name)]
+    files = [(ROOT / path, anchor) for link, anchor in found if (path := file_in_checkout(link)) is not None]
+    assert [str(file) for file, anchor in files if not file.exists() or (anchor and anchor not in anchors(file))] == []
+
+
+def anchors(file):
+    """What the web page of the repository calls the headings of a file."""
+    headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_the_readme_is_short():
