@@ -5,8 +5,9 @@ A sweep that found nothing leaves one artifact.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
@@ -57,11 +58,17 @@ async def write_report(
     facts = {"type": "markdown", "description": unmarked(report.headline), "data": page}
     # Only a real sweep is history.
     kept = _history_metadata(history) if key == _key("sweep", journal.scope) else {}
-    artifact = await journal.write(key=key, metadata_=kept | report_metadata(report), **facts)
+    writes: list[Awaitable[Any]] = [journal.write(key=key, metadata_=kept | report_metadata(report), **facts)]
     if report.cancellations:
-        await _write_table(journal, f"{key}-runs", facts["description"], report_table(report, record_url))
+        writes.append(_write_table(journal, f"{key}-runs", facts["description"], report_table(report, record_url)))
     if report.counts[Outcome.CANCELLED]:
-        await journal.write(key=last_cancelled_key(journal.scope), **facts)
+        writes.append(journal.write(key=last_cancelled_key(journal.scope), **facts))
+    # Each is tried, whatever became of the others: without a table there is still a report.
+    written: list[Any] = await asyncio.gather(*writes, return_exceptions=True)
+    for failure in written:
+        if isinstance(failure, BaseException):
+            raise failure
+    artifact = written[0]
     return record_url(artifact.id) or f"artifact {artifact.id}"
 
 
