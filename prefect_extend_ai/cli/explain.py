@@ -139,8 +139,7 @@ def _lines(each: Explained) -> Iterator[str]:
     for _, alike in itertools.groupby(each.history, key=lambda event: (event.outcome, event.reason)):
         yield from _of(list(alike))
     if not each.history:
-        # A sweep that was killed may have cancelled it, and have left its record and nothing else.
-        yield "  No event, report or pending entry of a sweep names it."
+        yield "  No event, report, record or pending entry of a sweep names it."
     since = (
         f"Reports go back to {instant(each.looked_back_to)}" if each.looked_back_to else "No sweep has left a report"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from prefect_extend_ai.sweep.journal import CancelIntent, Scope
 __all__ = [
     "age",
     "pending_intents",
+    "read_completed",
     "read_pending",
     "recently_recorded",
     "recently_sent",
@@ -66,16 +67,30 @@ async def recently_sent(store: ArtifactStore, kind: RunKind, since: datetime, *,
     return await _of_completed(store, kind, since, RESUBMITTED_META, *([IN_VAIN_META] if in_vain else []))
 
 
+async def read_completed(store: ArtifactStore, kind: RunKind) -> AsyncIterator[tuple[Artifact, set[str]]]:
+    """The completed intents of a kind, the latest first, with the runs that each has recorded. Raises RecordError."""
+    async for artifact in _completed(store, kind):
+        yield artifact, _named(artifact, RECORDED_META)
+
+
 async def _of_completed(store: ArtifactStore, kind: RunKind, since: datetime, *names: str) -> set[str]:
     found: set[str] = set()
-    completed = ArtifactFilter(key=_keys(kind), type=ArtifactFilterType(any_=["markdown"]))
-    async for artifact in store.read(completed, sort=ArtifactSort.CREATED_DESC):
+    async for artifact in _completed(store, kind):
         if artifact.created is None or artifact.created < since:
             break
-        found.update(
-            each.removeprefix(name) for each in (artifact.metadata_ or {}) for name in names if each.startswith(name)
-        )
+        found |= _named(artifact, *names)
     return found
+
+
+def _completed(store: ArtifactStore, kind: RunKind) -> AsyncIterator[Artifact]:
+    completed = ArtifactFilter(key=_keys(kind), type=ArtifactFilterType(any_=["markdown"]))
+    return store.read(completed, sort=ArtifactSort.CREATED_DESC)
+
+
+def _named(artifact: Artifact, *names: str) -> set[str]:
+    """The runs that follow these names in the metadata."""
+    metadata = artifact.metadata_ or {}
+    return {each.removeprefix(name) for each in metadata for name in names if each.startswith(name)}
 
 
 async def write_pending(store: ArtifactStore, intent: CancelIntent, owner: Mapping[str, UUID | None]) -> UUID:

@@ -114,6 +114,7 @@ async def find_records(
                     place = name.removeprefix(RUN_META)
                     of_intent[run_id] = Recorded(
                         artifact_id=artifact.id,
+                        recorded_at=artifact.created,
                         outcome=metadata.get(f"{OUTCOME_META}{place}"),
                         resubmission=metadata.get(f"{RESUBMISSION_META}{place}"),
                     )

@@ -1,4 +1,4 @@
-"""What Prefect knows of single runs: from events, from the reports of sweeps and from open entries."""
+"""What Prefect knows of single runs: from events, from reports and records of sweeps, and from open entries."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from prefect.events.filters import EventFilter, EventOrder, EventResourceFilter
 from prefect.events.schemas.events import Event
 
 from prefect_extend_ai.prefect_io.artifacts import ArtifactStore
-from prefect_extend_ai.prefect_io.intents import read_pending
+from prefect_extend_ai.prefect_io.intents import read_completed, read_pending
 from prefect_extend_ai.prefect_io.links import run_resource
+from prefect_extend_ai.prefect_io.records import find_records
 from prefect_extend_ai.prefect_io.saved_reports import read_report
 from prefect_extend_ai.runs import RunKind
-from prefect_extend_ai.sweep.run_history import RunEvent, from_event, from_intent, from_report, merged
+from prefect_extend_ai.sweep.journal import CancelIntent
+from prefect_extend_ai.sweep.run_history import RunEvent, from_event, from_intent, from_record, from_report, merged
 
 __all__ = ["read_run_history"]
 
@@ -43,12 +45,14 @@ async def read_run_history(
     found: dict[str, list[RunEvent]] = defaultdict(list)
     for run_id in run_ids:
         found[run_id] += await _from_events(store, kind, run_id)
-    for _, intent in await read_pending(store, kind):
-        for run_id in run_ids:
-            if (event := from_intent(intent, run_id)) is not None:
-                found[run_id].append(event)
+    pending = [intent for _, intent in await read_pending(store, kind)]
+    for run_id in run_ids:
+        told = (from_intent(intent, run_id) for intent in pending)
+        found[run_id] += [event for event in told if event is not None]
     keys = [f"extend-{what}-{kind}%" for what in ("sweep", "by-id")]
     oldest = [await _from_reports(store, each, kind, run_ids, found) for each in keys]
+    untold = {run_id for run_id in run_ids if not any(each.record for each in found[run_id])}
+    await _from_records(store, kind, untold, pending, found)
     return {run_id: merged(found[run_id]) for run_id in run_ids}, min(filter(None, oldest), default=None)
 
 
@@ -79,6 +83,25 @@ async def _from_reports(
         if count >= MOST_REPORTS:
             break
     return since
+
+
+async def _from_records(
+    store: ArtifactStore,
+    kind: RunKind,
+    untold: set[str],
+    pending: Sequence[CancelIntent],
+    found: dict[str, list[RunEvent]],
+) -> None:
+    """Find the records that no event and no report names: of a sweep that was killed before it could tell."""
+    owners = {(each.flow_run_id, each.task_run_id) for each in pending if untold.intersection(each.recorded)}
+    if untold:
+        async for artifact, recorded in read_completed(store, kind):
+            if untold & recorded:
+                owners.add((artifact.flow_run_id, artifact.task_run_id))
+    for flow_run_id, task_run_id in owners:
+        for of_intent in (await find_records(store, flow_run_id, task_run_id)).values():
+            for run_id in untold.intersection(of_intent):
+                found[run_id] += from_record(of_intent[run_id], flow_run_id)
 
 
 def _flow_run(event: Event) -> UUID | None:

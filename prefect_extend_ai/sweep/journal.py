@@ -183,7 +183,7 @@ class CancelIntent(BaseModel):
 
 
 class Recorded(BaseModel):
-    """Where a final object is recorded, and how the run had ended; None in records of older versions.
+    """Where and when a final object is recorded, and how the run had ended; None in records of older versions.
 
     `resubmission` is what the record says of submitting the document again, where that was decided already.
     """
@@ -191,6 +191,7 @@ class Recorded(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     artifact_id: UUID
+    recorded_at: datetime | None = None
     outcome: str | None = None
     resubmission: str | None = None
 

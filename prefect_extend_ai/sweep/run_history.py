@@ -1,4 +1,4 @@
-"""What happened to one run: what events, reports and pending entries say of it, put together. Pure."""
+"""What happened to one run: what events, reports, records and pending entries say of it, put together. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from prefect_extend_ai.sweep.journal import CancelIntent, ResubmitPlan
+from prefect_extend_ai.sweep.journal import CancelIntent, Recorded, ResubmitPlan
 from prefect_extend_ai.sweep.report import Cancellation, SweepReport
 from prefect_extend_ai.sweep.resubmit_results import unknown
 from prefect_extend_ai.sweep.unfinished import MAY_BE_SUBMITTED, TO_BE_SUBMITTED
 
-__all__ = ["RunEvent", "from_event", "from_intent", "from_report", "merged"]
+__all__ = ["RunEvent", "from_event", "from_intent", "from_record", "from_report", "merged"]
 
 OPEN = "still open"
 PENDING = "pending"
@@ -104,6 +104,18 @@ def from_intent(intent: CancelIntent, run_id: str) -> RunEvent | None:
         reason=f"{OPEN}: {sent} sent, last status {known.status or 'unknown'}; {after}",
         flow_run_id=intent.flow_run_id,
     )
+
+
+def from_record(recorded: Recorded, flow_run_id: UUID | None) -> Iterator[RunEvent]:
+    """What a record says of the run, where nothing else tells of it."""
+    if recorded.recorded_at is not None:
+        yield RunEvent(
+            at=recorded.recorded_at,
+            outcome=recorded.outcome or "recorded",
+            reason="known from its record alone: the sweep ended before it could report",
+            flow_run_id=flow_run_id,
+            record=recorded.artifact_id,
+        )
 
 
 def _from_plan(intent: CancelIntent, run_id: str, plan: ResubmitPlan) -> RunEvent:

@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.types.entrypoint import EntrypointType
 
@@ -200,6 +201,36 @@ async def test_the_page_shows_what_explain_prints(prefect_server, stuck):
         await cancel_stale_runs(account)
         said = await explained(prefect_server, sandbox, run_id)
     assert alike(said) == alike(shown)
+
+
+async def test_a_run_is_known_from_its_record_alone(prefect_server, stuck, artifacts):
+    world = stuck(2)
+    kept, narrowed = world.stale()
+    world.get(narrowed).cancel_mode = "never"
+    with serve(world) as sandbox:
+        account = account_of(sandbox)
+
+        @flow
+        async def killed_before_its_events_and_report():
+            async with account.get_client() as client, prefect_journal(account, RunKind.CLASSIFY, "test") as journal:
+                named = NamedRuns(RunKind.CLASSIFY, [kept, narrowed])
+                sweep = Sweep(client, journal, named, confirm_seconds=0.2, runs_a_record=1)
+                await sweep.cancel_batch([Target(kept), Target(narrowed)])
+                await sweep.finish()
+
+        state = await killed_before_its_events_and_report(return_state=True)
+        # The entry of the two is still open, for the second; once that has ended it is completed.
+        for outcomes in (["unconfirmed"], ["cancelled"]):
+            first, second = json.loads(await explained(prefect_server, sandbox, kept, narrowed, "--json"))
+            (entry,) = first["history"]
+            assert (entry["outcome"], entry["flow_run_id"]) == ("cancelled", str(state.state_details.flow_run_id))
+            assert entry["record"] == artifacts.holding(kept)[0]["id"]
+            assert "its record alone" in entry["reason"]
+            assert [each["outcome"] for each in second["history"]][-1:] == outcomes
+            if outcomes == ["unconfirmed"]:
+                world.get(narrowed).cancel_mode = None
+                world.cancel(world.get(narrowed))
+                await cancel_stale_runs(account)
 
 
 async def test_a_purge_takes_one_run_out_of_a_shared_record(prefect_server, stuck, artifacts):
