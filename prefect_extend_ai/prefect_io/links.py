@@ -15,6 +15,8 @@ from prefect_extend_ai.runs import RunKind
 __all__ = ["events_url", "run_resource", "url_for"]
 
 ANY_ID = UUID(int=0)
+SHOWN_SECONDS = 7 * 24 * 3600
+"""How far back a page of events shows them: what a Prefect server keeps by default. Without it, the UIs show a day."""
 
 
 def url_for(what: str, obj_id: Any) -> str | None:
@@ -40,5 +42,7 @@ def events_url(kind: RunKind, run_id: str) -> str:
         return ""
     base, resource = found.removesuffix(path), run_resource(kind, run_id)
     # The new UI takes a list, the old one a name.
-    asked = json.dumps([resource]) if base.endswith("/v2") else resource
-    return f"{base}/events?resource={quote(asked, safe='')}"
+    is_new = base.endswith("/v2")
+    asked = json.dumps([resource]) if is_new else resource
+    span = "rangeType" if is_new else "type"
+    return f"{base}/events?resource={quote(asked, safe='')}&{span}=span&seconds=-{SHOWN_SECONDS}"
