@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
-from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,54 +15,17 @@ from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.flow_engine import run_flow_async
 from prefect.states import Running
 
-from prefect_extend_ai import ExtendCredentials, Outcome, sweep_report
+from prefect_extend_ai import ExtendCredentials
 from prefect_extend_ai.flows import cancel_runs, cancel_stale_runs
 from prefect_extend_ai.prefect_io.flow_runs import was_skipped
 from prefect_extend_ai.prefect_io.liveness import _lock_path, sweep_lock
 from prefect_extend_ai.prefect_io.reports import _history as read_metadata
-from prefect_extend_ai.sandbox import World, serve
-
-COUNT = iter(range(10**6))
-
-
-class Account:
-    """A workspace that no other test sweeps."""
-
-    def __init__(self, artifacts, **more):
-        self.workspace = f"ws_history_{next(COUNT)}"
-        self.world = World(seed=11, keys={"sk_sandbox": self.workspace})
-        self.artifacts, self.more = artifacts, more
-
-    def add(self, runs=1, **facts):
-        self.world.add(status="PROCESSED", age_minutes=1, workspace=self.workspace, kind=facts.get("kind", "classify"))
-        return [self.world.add(**{"age_minutes": 120, "workspace": self.workspace} | facts) for _ in range(runs)]
-
-    def serve(self):
-        return serve(self.world)
-
-    def credentials(self, sandbox, **more):
-        facts = {"api_key": "sk_sandbox", "base_url": sandbox.url, "workspace_id": self.workspace}
-        return ExtendCredentials(**facts | {"requests_per_second": 100} | more)
-
-    def written(self, what, kind="classify"):
-        """The artifacts under a key of this workspace, oldest first."""
-        found = self.artifacts.all(key={"like_": f"extend-{what}-{kind}-ws-history-{self.workspace[11:]}-%"})
-        return sorted((each for each in found if not each["key"].endswith("-runs")), key=lambda each: each["created"])
+from support.workspaces import Workspace, begin
 
 
 @pytest.fixture
 def account(artifacts):
-    return Account(artifacts)
-
-
-async def begin(flow, credentials, name=None, **parameters):
-    """A flow run that was made before it begins, as a deployment's is; how it is called in the end."""
-    async with get_client() as client:
-        made = await client.create_flow_run(flow, name=name)
-        state = await run_flow_async(
-            flow, flow_run=made, parameters={"credentials": credentials, **parameters}, return_type="state"
-        )
-        return state, (await client.read_flow_run(made.id)).name
+    return Workspace(artifacts)
 
 
 async def test_a_flow_run_says_what_it_is_and_what_it_did(account):
@@ -209,61 +170,3 @@ async def test_a_late_sweep_counts_on_no_dead_one(account):
         lock.touch()
         assert (await run_late(account, sandbox, third)).name == "Completed"
         lock.unlink()
-
-
-ROUNDS = 5
-KINDS = ("classify", "extract", "workflow")
-
-
-@pytest.mark.slow
-async def test_thirty_sweeps_of_six_pairs_tell_the_truth(artifacts):
-    accounts = [Account(artifacts) for _ in range(2)]
-    ends = {}
-    with contextlib.ExitStack() as stack:
-        blocks = [account.credentials(stack.enter_context(account.serve())) for account in accounts]
-        for number in range(ROUNDS):
-            for account, block in zip(accounts, blocks, strict=True):
-                for kind in KINDS:
-                    if kind == "extract" and account is accounts[0]:
-                        # Nothing of it ever finishes: an outage, from the second sweep on.
-                        for _ in range(30 if number == 1 else 0):
-                            account.world.add(kind, age_minutes=120, workspace=account.workspace)
-                    else:
-                        account.add(number % 3, kind=kind)
-                    ends.setdefault((account.workspace, kind), []).append(
-                        await begin(cancel_stale_runs, block, kind=kind)
-                    )
-    for account in accounts:
-        for kind in KINDS:
-            states = ends[account.workspace, kind]
-            reports = [await sweep_report(state.state_details.flow_run_id) for state, _ in states]
-            past = read_metadata(account.written("sweep", kind)[-1]["metadata_"]).sweeps
-            assert [(each.stale, each.cancelled) for each in past] == [
-                (report.selected, report.counts[Outcome.CANCELLED]) for report in reports
-            ]
-            if kind == "extract" and account is accounts[0]:
-                assert [state.name for state, _ in states] == ["Completed", *["Refused"] * 4]
-                assert [name for _, name in states][1:] == [f"{account.workspace} {kind}: cancelled 0 of 30"] * 4
-            else:
-                assert [report.counts[Outcome.CANCELLED] for report in reports] == [n % 3 for n in range(ROUNDS)]
-    assert await news_of(accounts) == Counter({(accounts[0].workspace, "extract"): 1})
-
-
-async def news_of(accounts):
-    """How many sweeps reported a new trouble, by workspace and kind, once the events of all are there."""
-    everything = len(accounts) * len(KINDS) * ROUNDS
-    resources = [f"extend.sweep.{kind}.{account.workspace}" for account in accounts for kind in KINDS]
-    wanted = {"resource": {"id": resources}, "event": {"prefix": ["extend.sweep."]}}
-    async with get_client() as client:
-        for _ in range(60):
-            found = (await client._client.post("/events/filter", json={"filter": wanted, "limit": 50})).json()["events"]
-            if len(found) == everything:
-                break
-            await asyncio.sleep(0.5)
-    assert len(found) == everything
-    labels = [each["resource"] for each in found]
-    return Counter(
-        (each["prefect.resource.id"].rpartition(".")[2], each["extend.kind"])
-        for each in labels
-        if each["extend.news"] == "true"
-    )
