@@ -32,7 +32,7 @@ test-fast: $(INSTALLED) ## unit and contract tests without coverage, under a min
 	HYPOTHESIS_PROFILE=fast $(BIN)/pytest --no-cov --dist=worksteal -m "not slow and not nightly" tests/unit tests/contract $(ARGS)
 
 test-all: $(INSTALLED) ## every test there is: the older UI, every kill, installations into new environments too
-	$(BIN)/pytest -m "" $(ARGS)
+	HYPOTHESIS_PROFILE=night $(BIN)/pytest -m "" $(ARGS)
 
 matrix: $(INSTALLED) ## unit and contract tests on each Python, the lowest and the newest releases; make matrix ARGS=lowest
 	$(BIN)/python scripts/matrix.py $(ARGS)

@@ -26,7 +26,8 @@ MOST_RERUNS = 3
 """A run of the tests with more reruns than this fails: something is flaky, and not only the machine busy."""
 HOME = Path(tempfile.mkdtemp(prefix="prefect-extend-ai-tests-"))
 
-settings.register_profile("default", max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("default", max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("night", parent=settings.get_profile("default"), max_examples=500)
 settings.register_profile("prove", parent=settings.get_profile("default"), max_examples=10_000)
 settings.register_profile("fast", parent=settings.get_profile("default"), max_examples=25)
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "default")

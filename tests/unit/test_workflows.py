@@ -93,7 +93,7 @@ def test_everyday_tests_leave_the_night_out_and_all_do_not():
     text = (ROOT / "Makefile").read_text()
     addopts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["addopts"]
     assert addopts[addopts.index("-m") + 1] == "not nightly"
-    assert re.search(r'^test-all:.*\n\t\$\(BIN\)/pytest -m "" ', text, re.MULTILINE)
+    assert re.search(r'^test-all:.*\n\tHYPOTHESIS_PROFILE=night \$\(BIN\)/pytest -m "" ', text, re.MULTILINE)
 
 
 def test_the_variables_that_a_job_sets_are_those_of_the_makefile():
