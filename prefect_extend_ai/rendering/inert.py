@@ -27,7 +27,7 @@ _AUTOLINK = re.compile(r"[^\s`|]*(?://|www\.|@)[^\s`|]*", re.IGNORECASE)
 # escaped, so that the source stays readable (and ids in Prefect's older UI, which shows backslashes in a link): some
 # marks anywhere, some inside or after a word, a full stop after a word.
 _MARKUP = re.compile(
-    r"(?<=[A-Za-z0-9])_|(?<=[A-Za-z0-9_])-|(?<=[A-Za-z])\.(?= |$)|(?<![0-9])\)|([!#$&)*+\-.<=>@\[\\\]^_`{|}~])"
+    r"(?<=[A-Za-z0-9])_+|(?<=[A-Za-z0-9_])-|(?<=[A-Za-z])\.(?= |$)|(?<![0-9])\)|([!#$&)*+\-.<=>@\[\\\]^_`{|}~])"
 )
 _LOOKALIKES = str.maketrans(
     {"<": "\u2039", ">": "\u203a", "[": "(", "]": ")", "`": "'", "*": "\u2217", "~": "\u223c", "|": "\u00a6"}

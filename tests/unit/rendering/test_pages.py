@@ -202,7 +202,7 @@ def test_no_hidden_character_is_left(text):
 
 
 def test_ordinary_text_stays_readable_in_the_source():
-    said = "No change for 3 h 10 min; the limit is 60 min. See clr_Xy5 (2026-03-01 09:30:05 UTC)"
+    said = "No change for 3 h 10 min; the limit is 60 min. See clr__Xy5 and clr_a_-b__ (2026-03-01 09:30:05 UTC)"
     assert escape(said) == said
 
 
