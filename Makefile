@@ -37,7 +37,7 @@ test-all: $(INSTALLED) ## every test there is: the older UI, every kill, install
 matrix: $(INSTALLED) ## unit and contract tests on each Python, the lowest and the newest releases; make matrix ARGS=lowest
 	$(BIN)/python scripts/matrix.py $(ARGS)
 
-screenshots: $(INSTALLED) ## take the pictures of the README anew, in a real browser
+screenshots: $(INSTALLED) ## take the pictures of the README again, in a real browser
 	RENEW_PICTURES=yes $(BIN)/pytest --no-cov --numprocesses=0 tests/browser/test_pictures.py
 	cp tests/output/docs/*.png tests/output/docs/*.json docs/
 

@@ -39,7 +39,7 @@ def main(
         write_page: Write docs/benchmarks.md too.
 
     Raises:
-        SystemExit: A name that is no scenario's, or a promise that was not kept.
+        SystemExit: An unknown scenario, or a promise that was not kept.
     """
     console = Console(width=None if sys.stdout.isatty() else 180)
     unknown = set(only) - {scenario.name for scenario in SCENARIOS}

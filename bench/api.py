@@ -1,4 +1,4 @@
-"""The Extend look-alike in a process of its own, so that it takes no time of whoever is measured.
+"""The Extend look-alike in a separate process, so that it takes no time of whoever is measured.
 
 `python -m bench.api` takes what is to be served as JSON in its argument, prints its address, serves until its stdin
 ends, and then prints what it was asked.

@@ -46,7 +46,7 @@ class Job:
 
     @property
     def at_once(self) -> int:
-        """How many runs the sweep has in hand at once; everybody gets as many."""
+        """How many runs the sweep works on at once; everybody gets as many."""
         return concurrency(self.rate or NO_LIMIT)
 
 
@@ -66,7 +66,7 @@ class Took:
 
 
 def measure(contender: str, job: Job) -> Took:
-    """Let a contender do a job in a process of its own. Raises RuntimeError, with what it said, where it fails."""
+    """Let a contender do a job in a separate process. Raises RuntimeError, with what it said, where it fails."""
     command = [sys.executable, "-m", "bench.contenders", contender, json.dumps(asdict(job))]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -47,8 +47,8 @@ async def read_run_history(
         found[run_id] += await _from_events(store, kind, run_id)
     pending = [intent for _, intent in await read_pending(store, kind)]
     for run_id in run_ids:
-        told = (from_intent(intent, run_id) for intent in pending)
-        found[run_id] += [event for event in told if event is not None]
+        events = (from_intent(intent, run_id) for intent in pending)
+        found[run_id] += [event for event in events if event is not None]
     keys = [f"extend-{what}-{kind}%" for what in ("sweep", "by-id")]
     oldest = [await _from_reports(store, each, kind, run_ids, found) for each in keys]
     untold = {run_id for run_id in run_ids if not any(each.record for each in found[run_id])}

@@ -70,7 +70,7 @@ def _before(each: Cancellation | PendingResubmission) -> str:
 
 
 def _why(each: Cancellation | PendingResubmission) -> str:
-    """What is known beside the new run: what to do about news stands in the next steps."""
+    """What is known beside the new run: the next steps say what to do about news."""
     if each.resubmission == "unknown" and (isinstance(each, Cancellation) or each.is_news):
         return "see what to do next"
     said = each.resubmission_reason if isinstance(each, Cancellation) else each.reason

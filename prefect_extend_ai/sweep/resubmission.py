@@ -60,7 +60,7 @@ LARGEST_METADATA = 10_000
 """Bytes of metadata as compact JSON; the vendor's page says 10 KB."""
 
 MOST_ATTEMPTS = 1_000_000
-"""A higher number in somebody's metadata is no number of attempts."""
+"""A higher number in somebody's metadata does not count attempts."""
 
 LOOK_FOR = timedelta(hours=24)
 """How long sweeps look for a run whose creation was not answered."""

@@ -15,7 +15,7 @@ from prefect_extend_ai.prefect_io.links import events_url, run_resource
 from prefect_extend_ai.sandbox import World, serve
 
 MANY = 210
-"""So many runs that several share a record."""
+"""Enough runs for several to share a record."""
 both = pytest.mark.parametrize("version", ["v2", pytest.param("v1", marks=pytest.mark.nightly)])
 
 
@@ -35,7 +35,7 @@ def shared(stage):
     flow_run = {"flow_run_id": {"any_": [str(state.state_details.flow_run_id)]}}
     records = stage.read("/artifacts/filter", artifacts={"key": {"exists_": False}} | flow_run)
     (report,) = stage.read("/artifacts/filter", artifacts={"key": {"any_": ["extend-sweep-split"]}} | flow_run)
-    # A report has so many rows: the others are in its table.
+    # A report lists the first runs only; all are in its table.
     listed = [
         [
             run_id

@@ -30,7 +30,7 @@ def test_a_prefect_that_takes_no_intent_means_no_cancel(prefect_server, proxied,
         sweep = sweeping(sandbox.url, api_url=prefect.url, **IMPATIENT)
         assert sweep.wait() == 1
         assert "failed: " in sweep.said
-        # What sweeps of other tests have left pending stands in between.
+        # Sweeps of other tests may have left something pending.
         assert re.search(
             r"6 deferred(; \d+ still pending from earlier sweeps)?\. Stopped early: Prefect's API at ", sweep.said
         )

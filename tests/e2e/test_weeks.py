@@ -85,11 +85,11 @@ async def test_thirty_sweeps_of_six_pairs_tell_the_truth(workspaces, deployed, c
             end = await begin(cancel_stale_runs, workspace.block, kind=kind, deployment=deployed[place, kind])
             ends[place, kind].append(end)
             if new:
-                told = await explained(workspace, kind, new[:3], capsys)
+                said = await explained(workspace, kind, new[:3], capsys)
                 ids = [str(state.state_details.flow_run_id) for state, _ in ends[place, kind]]
                 outcomes = [("deferred", each) for each in ids[1:]] if new is down else [("cancelled", ids[-1])]
-                assert [[(entry["outcome"], entry["flow_run_id"]) for entry in each] for each in told] == [
-                    outcomes for _ in told
+                assert [[(entry["outcome"], entry["flow_run_id"]) for entry in each] for each in said] == [
+                    outcomes for _ in said
                 ]
         await check_says(workspaces, ends)
     for place, kind in PAIRS:
@@ -115,7 +115,7 @@ async def explained(workspace, kind, run_ids, capsys):
 
 
 async def check_says(workspaces, ends):
-    """`check` gives each deployment the end of its own last sweep."""
+    """`check` gives each deployment the end of its last sweep."""
     found, _ = await check_prefect()
     for place, kind in PAIRS:
         name = f"cancel-stale-runs/{workspaces[place].block_name}-{kind}: "

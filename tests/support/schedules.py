@@ -1,4 +1,4 @@
-"""Sweeps in virtual time, each in a process of its own, to be held to a promise."""
+"""Sweeps in virtual time, each in a separate process, to be held to a promise."""
 
 from __future__ import annotations
 
