@@ -26,7 +26,7 @@ from prefect_extend_ai.credentials import API_VERSION, ExtendCredentials
 from prefect_extend_ai.flows import cancel_stale_runs
 from prefect_extend_ai.flows.runner import concurrency
 from prefect_extend_ai.sandbox import API_KEY
-from prefect_extend_ai.sweep.staleness import StalePolicy
+from prefect_extend_ai.sweep.rules.staleness import StalePolicy
 
 __all__ = ["CONTENDERS", "Job", "Took", "measure"]
 

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.runs import KindName, RunKind
-from prefect_extend_ai.sweep.advice import MOST_RUNS, LimitAdvice
-from prefect_extend_ai.sweep.policy import LONGEST_MINUTES
+from prefect_extend_ai.sweep.rules.advice import MOST_RUNS, LimitAdvice
+from prefect_extend_ai.sweep.rules.policy import LONGEST_MINUTES
 from prefect_extend_ai.tasks.advising import read_advice, write_advice
 
 __all__ = ["advise_limits"]

@@ -11,7 +11,7 @@ from prefect_extend_ai.runs import KindChoice, RunKind
 from prefect_extend_ai.runs.ids import guess_kind, split_run_ids, without_known_prefix
 from prefect_extend_ai.sweep import NamedRuns
 from prefect_extend_ai.sweep.report import SweepReport
-from prefect_extend_ai.sweep.staleness import StalePolicy
+from prefect_extend_ai.sweep.rules.staleness import StalePolicy
 
 __all__ = ["cancel_runs"]
 

@@ -12,8 +12,8 @@ from prefect_extend_ai.prefect_io.reports import read_history, write_report
 from prefect_extend_ai.sweep import Selector
 from prefect_extend_ai.sweep.history import History
 from prefect_extend_ai.sweep.report import Cancellation, Outcome, SweepReport
+from prefect_extend_ai.sweep.rules.staleness import DEFAULT_POLICY, StalePolicy
 from prefect_extend_ai.sweep.scan import Target
-from prefect_extend_ai.sweep.staleness import DEFAULT_POLICY, StalePolicy
 
 __all__ = ["leave_report", "report_sweep", "rules"]
 

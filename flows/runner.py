@@ -24,8 +24,8 @@ from prefect_extend_ai.prefect_io.reports import read_history
 from prefect_extend_ai.sweep import Selection, Selector, Sweep, batches, runs_a_record
 from prefect_extend_ai.sweep.history import History
 from prefect_extend_ai.sweep.report import Cancellation, Outcome, SweepFailed, SweepRefused, SweepReport
+from prefect_extend_ai.sweep.rules.staleness import StalePolicy
 from prefect_extend_ai.sweep.scan import Target
-from prefect_extend_ai.sweep.staleness import StalePolicy
 from prefect_extend_ai.tasks.cancelling import cancel_batch
 
 __all__ = ["opaque", "run_sweep"]

@@ -12,9 +12,9 @@ from prefect_extend_ai.flows.runner import run_sweep
 from prefect_extend_ai.prefect_io.deployed import policy_of_deployment
 from prefect_extend_ai.runs import KindName, RunKind
 from prefect_extend_ai.sweep import StaleRuns
-from prefect_extend_ai.sweep.protections import missing_protections
 from prefect_extend_ai.sweep.report import SweepReport
-from prefect_extend_ai.sweep.staleness import (
+from prefect_extend_ai.sweep.rules.protections import missing_protections
+from prefect_extend_ai.sweep.rules.staleness import (
     DEFAULT_POLICY,
     LONGEST_MINUTES,
     StalePolicy,

@@ -9,9 +9,9 @@ from prefect_extend_ai.errors import ExtendError
 from prefect_extend_ai.prefect_io.saved_reports import sweep_report
 from prefect_extend_ai.runs import Run, RunKind
 from prefect_extend_ai.settings import ExtendSettings
-from prefect_extend_ai.sweep.advice import LimitAdvice
 from prefect_extend_ai.sweep.report import Cancellation, Outcome, PendingCancel, SweepFailed, SweepRefused, SweepReport
-from prefect_extend_ai.sweep.staleness import StalePolicy
+from prefect_extend_ai.sweep.rules.advice import LimitAdvice
+from prefect_extend_ai.sweep.rules.staleness import StalePolicy
 
 __all__ = [
     "Cancellation",

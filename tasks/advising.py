@@ -12,8 +12,8 @@ from prefect_extend_ai.prefect_io.artifacts import ArtifactStore, record_url
 from prefect_extend_ai.rendering import unmarked
 from prefect_extend_ai.rendering.advice import advice_page
 from prefect_extend_ai.runs import RunKind
-from prefect_extend_ai.sweep.advice import LimitAdvice, advise
 from prefect_extend_ai.sweep.journal import Scope
+from prefect_extend_ai.sweep.rules.advice import LimitAdvice, advise
 
 __all__ = ["read_advice", "write_advice"]
 

@@ -7,8 +7,8 @@ from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendUnexpectedResponseError
 from prefect_extend_ai.runs import KindName, Run, RunKind
 from prefect_extend_ai.runs.ids import kind_of_run
+from prefect_extend_ai.sweep.rules.staleness import DEFAULT_POLICY, StalePolicy
 from prefect_extend_ai.sweep.scan import learned_scan
-from prefect_extend_ai.sweep.staleness import DEFAULT_POLICY, StalePolicy
 
 __all__ = ["find_stale_runs", "get_run"]
 

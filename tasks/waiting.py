@@ -10,9 +10,9 @@ from prefect_extend_ai.errors import ExtendInputError, ExtendTimeoutError
 from prefect_extend_ai.prefect_io.journal import prefect_journal
 from prefect_extend_ai.runs import KindName, Run, RunKind, check_run_id
 from prefect_extend_ai.runs.ids import kind_of_run
-from prefect_extend_ai.sweep.by_hand import resubmit_one
 from prefect_extend_ai.sweep.report import Outcome
-from prefect_extend_ai.sweep.resubmission import check_resubmit
+from prefect_extend_ai.sweep.resubmission.by_hand import resubmit_one
+from prefect_extend_ai.sweep.resubmission.plan import check_resubmit
 from prefect_extend_ai.sweep.waiting import wait_until_ended
 from prefect_extend_ai.tasks.cancelling import cancel_run
 

@@ -12,7 +12,7 @@ from prefect_extend_ai.errors import ExtendError
 from prefect_extend_ai.rendering import visible
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.settings import ExtendSettings
-from prefect_extend_ai.sweep.policy import StalePolicy
+from prefect_extend_ai.sweep.rules.policy import StalePolicy
 
 __all__ = ["Account", "check_account", "check_extend", "newest"]
 

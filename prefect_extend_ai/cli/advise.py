@@ -22,8 +22,8 @@ from prefect_extend_ai.rendering.advice import TAIL, backtest_cell, minutes_cell
 from prefect_extend_ai.rendering.words import instant
 from prefect_extend_ai.runs import KindName, RunKind
 from prefect_extend_ai.settings import ExtendSettings
-from prefect_extend_ai.sweep.advice import MOST_RUNS, LimitAdvice, ProcessorAdvice, TotalAdvice
-from prefect_extend_ai.sweep.policy import LONGEST_MINUTES
+from prefect_extend_ai.sweep.rules.advice import MOST_RUNS, LimitAdvice, ProcessorAdvice, TotalAdvice
+from prefect_extend_ai.sweep.rules.policy import LONGEST_MINUTES
 
 __all__ = ["run_advise"]
 

@@ -32,7 +32,7 @@ from prefect_extend_ai.prefect_io.addresses import without_password
 from prefect_extend_ai.rendering import visible
 from prefect_extend_ai.runs import KindName, RunKind
 from prefect_extend_ai.settings import ExtendSettings
-from prefect_extend_ai.sweep.policy import StalePolicy
+from prefect_extend_ai.sweep.rules.policy import StalePolicy
 
 __all__ = ["Seen", "accounts_of", "check_prefect", "run_check"]
 

@@ -12,9 +12,9 @@ from prefect_extend_ai.client.clocks import clock_words, compare_clocks
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.rendering import visible
 from prefect_extend_ai.runs import Run, duration
-from prefect_extend_ai.sweep.holds import looks_held
 from prefect_extend_ai.sweep.journal import CancelIntent, Scope
-from prefect_extend_ai.sweep.policy import StalePolicy
+from prefect_extend_ai.sweep.rules.holds import looks_held
+from prefect_extend_ai.sweep.rules.policy import StalePolicy
 
 __all__ = ["Finding", "Verdict", "judge_clock", "judge_holds", "judge_pending"]
 

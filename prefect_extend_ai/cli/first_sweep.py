@@ -19,7 +19,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 
 from prefect_extend_ai.runs import duration
-from prefect_extend_ai.sweep.policy import DEFAULT_POLICY
+from prefect_extend_ai.sweep.rules.policy import DEFAULT_POLICY
 from prefect_extend_ai.sweep.scan import Scan
 
 __all__ = ["next_sweep", "stale_words", "when_words", "would_cancel"]

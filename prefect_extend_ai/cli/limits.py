@@ -14,8 +14,8 @@ from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.errors import ExtendError
 from prefect_extend_ai.rendering import visible
 from prefect_extend_ai.runs import RunKind
-from prefect_extend_ai.sweep.advice import LimitAdvice, advise
-from prefect_extend_ai.sweep.policy import DEFAULT_POLICY, StalePolicy
+from prefect_extend_ai.sweep.rules.advice import LimitAdvice, advise
+from prefect_extend_ai.sweep.rules.policy import DEFAULT_POLICY, StalePolicy
 
 __all__ = ["InForce", "advice_on", "check_limits", "in_force", "judge_limit", "limit_words"]
 

@@ -18,7 +18,7 @@ from prefect_extend_ai.errors import (
 )
 from prefect_extend_ai.rendering import visible
 from prefect_extend_ai.runs import RunKind
-from prefect_extend_ai.sweep.policy import DEFAULT_POLICY, StalePolicy
+from prefect_extend_ai.sweep.rules.policy import DEFAULT_POLICY, StalePolicy
 from prefect_extend_ai.sweep.scan import Scan, guarded_scan, learned_scan
 
 __all__ = ["Unswept", "count_unswept", "judge_unswept", "same_account", "what_a_sweep_would_do"]

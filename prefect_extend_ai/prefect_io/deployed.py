@@ -10,7 +10,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
 from pydantic import ValidationError
 
-from prefect_extend_ai.sweep.policy import StalePolicy
+from prefect_extend_ai.sweep.rules.policy import StalePolicy
 
 __all__ = ["policy_of_deployment"]
 

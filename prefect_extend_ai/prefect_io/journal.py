@@ -34,7 +34,8 @@ from prefect_extend_ai.prefect_io.liveness import sweep_host, sweep_is_alive, sw
 from prefect_extend_ai.prefect_io.records import find_records, write_record
 from prefect_extend_ai.prefect_io.resends import ask_again_soon, note_response, note_send
 from prefect_extend_ai.runs import Run, RunKind
-from prefect_extend_ai.sweep.journal import CancelIntent, PlansLeft, Recorded, ResubmitPlan, Scope
+from prefect_extend_ai.sweep.journal import CancelIntent, Recorded, Scope
+from prefect_extend_ai.sweep.plans import PlansLeft, ResubmitPlan
 from prefect_extend_ai.sweep.report import Cancellation, PendingCancel
 
 __all__ = ["PrefectJournal", "prefect_journal"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from prefect_extend_ai.rendering.curves import CURVES, draw_curves
 from prefect_extend_ai.rendering.inert import escape, fence
 from prefect_extend_ai.rendering.words import age, instant, table
-from prefect_extend_ai.sweep.advice import LimitAdvice, ProcessorAdvice, TotalAdvice, percent
+from prefect_extend_ai.sweep.rules.advice import LimitAdvice, ProcessorAdvice, TotalAdvice, percent
 
 __all__ = ["UNKNOWN", "advice_page", "backtest_cell", "minutes_cell", "suggestion_cell"]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from prefect_extend_ai.rendering.inert import escape
 from prefect_extend_ai.rendering.picture import CARD, EDGE, FAINT, INK, text
 from prefect_extend_ai.rendering.words import age
-from prefect_extend_ai.sweep.advice import LimitAdvice, ProcessorAdvice
+from prefect_extend_ai.sweep.rules.advice import LimitAdvice, ProcessorAdvice
 
 __all__ = ["CURVES", "draw_curves"]
 

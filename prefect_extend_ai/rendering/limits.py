@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prefect_extend_ai.rendering.inert import escape
 from prefect_extend_ai.rendering.words import age, table
-from prefect_extend_ai.sweep.limits import OWN_LIMIT_KEY, Limit, LimitSource
 from prefect_extend_ai.sweep.report import SweepReport
+from prefect_extend_ai.sweep.rules.limits import OWN_LIMIT_KEY, Limit, LimitSource
 
 __all__ = ["learned_section", "limit_warnings", "limit_words"]
 

@@ -9,7 +9,7 @@ from html import escape as escape_xml
 
 from prefect_extend_ai.rendering.inert import escape, visible
 from prefect_extend_ai.sweep.report import SweepReport
-from prefect_extend_ai.sweep.staleness import AGE_BANDS, age_band
+from prefect_extend_ai.sweep.rules.staleness import AGE_BANDS, age_band
 
 __all__ = ["CARD", "EDGE", "FAINT", "INK", "YOUNG", "draw_picture", "text"]
 

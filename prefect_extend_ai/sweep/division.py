@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from prefect_extend_ai.sweep.pending import may_ask, why_deferred
+from prefect_extend_ai.sweep.recovery.pending import may_ask, why_deferred
 from prefect_extend_ai.sweep.report import Cancellation, Outcome, PendingCancel
 from prefect_extend_ai.sweep.scan import Target
 

@@ -17,14 +17,14 @@ from prefect_extend_ai.errors import RecordError
 from prefect_extend_ai.sweep.cancelling import cancel_one
 from prefect_extend_ai.sweep.division import Division, divide
 from prefect_extend_ai.sweep.journal import CancelIntent, Journal
-from prefect_extend_ai.sweep.open_after import left_open
-from prefect_extend_ai.sweep.open_runs import OpenRuns
-from prefect_extend_ai.sweep.pending import worth_reporting
 from prefect_extend_ai.sweep.recorder import Recorder, Shelf
-from prefect_extend_ai.sweep.recovery import Recovery
+from prefect_extend_ai.sweep.recovery.open_after import left_open
+from prefect_extend_ai.sweep.recovery.open_runs import OpenRuns
+from prefect_extend_ai.sweep.recovery.pending import worth_reporting
+from prefect_extend_ai.sweep.recovery.recovery import Recovery
 from prefect_extend_ai.sweep.report import Cancellation, OpenElsewhere, Outcome, PendingCancel, PendingResubmission
-from prefect_extend_ai.sweep.resubmit_results import plans_left, with_resubmit
-from prefect_extend_ai.sweep.resubmitting import Resubmitter
+from prefect_extend_ai.sweep.resubmission.results import plans_left, with_resubmit
+from prefect_extend_ai.sweep.resubmission.submitting import Resubmitter
 from prefect_extend_ai.sweep.result import Result
 from prefect_extend_ai.sweep.scan import Target
 from prefect_extend_ai.sweep.selectors import Selection, Selector

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from prefect_extend_ai.sweep.pending import ALARMS
-from prefect_extend_ai.sweep.policy import StalePolicy
+from prefect_extend_ai.sweep.recovery.pending import ALARMS
 from prefect_extend_ai.sweep.report import Outcome, SweepReport
+from prefect_extend_ai.sweep.rules.policy import StalePolicy
+from prefect_extend_ai.sweep.rules.staleness import Exempt, held_words
 from prefect_extend_ai.sweep.scan import Target
 from prefect_extend_ai.sweep.selectors import Selection
-from prefect_extend_ai.sweep.staleness import Exempt, held_words
 
 __all__ = ["HOLDS", "HOLDS_META", "HOLD_LASTS", "SWEEPS", "SWEEPS_META", "History", "Hold", "PastSweep"]
 

@@ -12,17 +12,17 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from prefect_extend_ai.runs import Run, RunKind
+from prefect_extend_ai.sweep.plans import PlansLeft, ResubmitPlan
 from prefect_extend_ai.sweep.report import Cancellation, PendingCancel
 
-__all__ = ["CancelIntent", "Journal", "PlansLeft", "Recorded", "ResubmitPlan", "Scope"]
+__all__ = ["CancelIntent", "Journal", "Recorded", "Scope"]
 
 LONGEST_UNKNOWN = timedelta(minutes=45)
 """How long a sweep may last whose intent does not say until when."""
@@ -47,60 +47,6 @@ class Scope(BaseModel):
             return self.kind.value
         readable = re.sub(r"[^a-z0-9]+", "-", self.workspace_id.lower()).strip("-")[:40]
         return f"{self.kind}-{readable}-{hashlib.sha256(self.workspace_id.encode()).hexdigest()[:6]}"
-
-
-class ResubmitPlan(BaseModel):
-    """What is to be done about the document of a run that is about to be cancelled: ids, numbers and times.
-
-    Attributes:
-        first_run: the document's first run.
-        replaces: the run before this one; None for the first.
-        attempt: the number that the new run would have; the first that is submitted again has 1.
-        gives_up: whether the run is the last attempt: then nothing more is submitted.
-        why_not: why the document cannot be submitted again, where that is known before the cancel.
-        updated_at: the run's last change, as it was listed.
-        planned_at: when the plan was logged first, by the clock of the machine that logged it.
-        state: `sending` once a create may have been sent, `unknown` once it was looked for and not found.
-        sent_at: when that create may have been sent, at the earliest.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    first_run: str
-    replaces: str | None = None
-    attempt: int
-    gives_up: bool = False
-    why_not: str | None = None
-    updated_at: datetime | None = None
-    planned_at: datetime | None = None
-    state: Literal["planned", "sending", "unknown"] = "planned"
-    sent_at: datetime | None = None
-
-    @property
-    def was_sent(self) -> bool:
-        """Whether a create may have been sent: then no other ever is."""
-        return self.state != "planned"
-
-    def now(self, state: Literal["planned", "sending", "unknown"], at: datetime | None = None) -> ResubmitPlan:
-        """The same plan in another state."""
-        return self.model_copy(update={"state": state, "sent_at": self.sent_at if at is None else at})
-
-
-@dataclass(frozen=True, slots=True)
-class PlansLeft:
-    """What is left of an intent's plans.
-
-    Attributes:
-        left: the plans that are still to be finished, by run.
-        new_runs: runs that were submitted again, and as which.
-        refused: runs that were not, and why: a sweep may die before its report says so.
-        sent_in_vain: those of them whose create was sent, and refused by Extend.
-    """
-
-    left: Mapping[str, ResubmitPlan] = field(default_factory=dict)
-    new_runs: Mapping[str, str] = field(default_factory=dict)
-    refused: Mapping[str, str] = field(default_factory=dict)
-    sent_in_vain: Collection[str] = ()
 
 
 class CancelIntent(BaseModel):

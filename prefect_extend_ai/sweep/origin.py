@@ -8,8 +8,8 @@ from collections.abc import Collection
 from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import ExtendNotFoundError, ExtendRefusedError
 from prefect_extend_ai.runs import Run, RunKind
-from prefect_extend_ai.sweep.pages import PAGES_UNSORTED, next_page
-from prefect_extend_ai.sweep.policy import StalePolicy
+from prefect_extend_ai.sweep.rules.pages import PAGES_UNSORTED, next_page
+from prefect_extend_ai.sweep.rules.policy import StalePolicy
 from prefect_extend_ai.sweep.stop import Stop
 
 __all__ = ["contradiction", "ignored_filter", "unconfirmed_filters"]

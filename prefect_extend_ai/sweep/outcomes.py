@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from prefect_extend_ai.sweep.chains import AGAIN, ChainedRun, Resubmission
-from prefect_extend_ai.sweep.limits import Limit
+from prefect_extend_ai.sweep.rules.limits import Limit
 
 __all__ = ["Cancellation", "OpenElsewhere", "Outcome", "PendingCancel"]
 

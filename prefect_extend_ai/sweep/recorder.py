@@ -11,7 +11,8 @@ from uuid import UUID
 from prefect_extend_ai.errors import RecordError, RecordRefusedError
 from prefect_extend_ai.runs import loop_time
 from prefect_extend_ai.sweep.cancelling import FIRST_PAUSE, LONGEST_PAUSE
-from prefect_extend_ai.sweep.journal import CancelIntent, Journal, PlansLeft
+from prefect_extend_ai.sweep.journal import CancelIntent, Journal
+from prefect_extend_ai.sweep.plans import PlansLeft
 from prefect_extend_ai.sweep.report import PendingCancel
 from prefect_extend_ai.sweep.result import Result
 from prefect_extend_ai.sweep.stop import Stop

@@ -13,8 +13,8 @@ from prefect_extend_ai.client.clocks import Suspect
 from prefect_extend_ai.errors import ExtendError
 from prefect_extend_ai.runs import RunKind, duration
 from prefect_extend_ai.sweep.chains import ChainedRun, PendingResubmission, Resubmission, in_words
-from prefect_extend_ai.sweep.learning import LearnedLimit
 from prefect_extend_ai.sweep.outcomes import Cancellation, OpenElsewhere, Outcome, PendingCancel
+from prefect_extend_ai.sweep.rules.learning import LearnedLimit
 
 __all__ = [
     "Cancellation",

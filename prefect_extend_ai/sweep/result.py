@@ -8,8 +8,8 @@ from uuid import UUID
 
 from prefect_extend_ai.runs import Run
 from prefect_extend_ai.sweep.decision import CancelHistory, went_on
+from prefect_extend_ai.sweep.plans import Request
 from prefect_extend_ai.sweep.report import Cancellation, Outcome
-from prefect_extend_ai.sweep.resubmission import Request
 from prefect_extend_ai.sweep.targets import Target
 
 __all__ = ["Result"]

@@ -9,10 +9,11 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from prefect_extend_ai.sweep.journal import CancelIntent, Recorded, ResubmitPlan
+from prefect_extend_ai.sweep.journal import CancelIntent, Recorded
+from prefect_extend_ai.sweep.plans import ResubmitPlan
+from prefect_extend_ai.sweep.recovery.unfinished import MAY_BE_SUBMITTED, TO_BE_SUBMITTED
 from prefect_extend_ai.sweep.report import Cancellation, SweepReport
-from prefect_extend_ai.sweep.resubmit_results import unknown
-from prefect_extend_ai.sweep.unfinished import MAY_BE_SUBMITTED, TO_BE_SUBMITTED
+from prefect_extend_ai.sweep.resubmission.results import unknown
 
 __all__ = ["RunEvent", "from_event", "from_intent", "from_record", "from_report", "merged"]
 

@@ -11,14 +11,14 @@ from prefect_extend_ai.client import ExtendClient, Page
 from prefect_extend_ai.client.clocks import ClockDifference, compare_clocks
 from prefect_extend_ai.errors import ExtendError, ExtendInputError
 from prefect_extend_ai.runs import PROCESSING, Run, RunKind, check_run_id
-from prefect_extend_ai.sweep.guards import too_many
-from prefect_extend_ai.sweep.holds import looks_held
-from prefect_extend_ai.sweep.learning import LEARNERS, FinishedRuns, LearnedLimit, learn
-from prefect_extend_ai.sweep.limits import ignores_own_limit
 from prefect_extend_ai.sweep.origin import contradiction, ignored_filter, unconfirmed_filters
-from prefect_extend_ai.sweep.outage import outage_refusal
-from prefect_extend_ai.sweep.pages import next_page, pages_in_progress
-from prefect_extend_ai.sweep.staleness import (
+from prefect_extend_ai.sweep.rules.guards import too_many
+from prefect_extend_ai.sweep.rules.holds import looks_held
+from prefect_extend_ai.sweep.rules.learning import LEARNERS, FinishedRuns, LearnedLimit, learn
+from prefect_extend_ai.sweep.rules.limits import ignores_own_limit
+from prefect_extend_ai.sweep.rules.outage import outage_refusal
+from prefect_extend_ai.sweep.rules.pages import next_page, pages_in_progress
+from prefect_extend_ai.sweep.rules.staleness import (
     LEFT_OUT,
     Exempt,
     StalePolicy,

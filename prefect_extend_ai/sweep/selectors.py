@@ -10,11 +10,10 @@ from prefect_extend_ai.client import ExtendClient
 from prefect_extend_ai.errors import ExtendInputError
 from prefect_extend_ai.runs import Run, RunKind, check_run_id
 from prefect_extend_ai.runs.ids import check_kind
-from prefect_extend_ai.sweep.eligibility import plan_named, plan_stale
-from prefect_extend_ai.sweep.policy import DEFAULT_POLICY, StalePolicy
-from prefect_extend_ai.sweep.resubmission import check_resubmit
-from prefect_extend_ai.sweep.scan import Target, guarded_scan
-from prefect_extend_ai.sweep.staleness import (
+from prefect_extend_ai.sweep.resubmission.eligibility import plan_named, plan_stale
+from prefect_extend_ai.sweep.resubmission.plan import check_resubmit
+from prefect_extend_ai.sweep.rules.policy import DEFAULT_POLICY, StalePolicy
+from prefect_extend_ai.sweep.rules.staleness import (
     AGE_BANDS,
     check_filters,
     check_limit,
@@ -22,6 +21,7 @@ from prefect_extend_ai.sweep.staleness import (
     skip_reason,
     skip_reason_when_named,
 )
+from prefect_extend_ai.sweep.scan import Target, guarded_scan
 from prefect_extend_ai.sweep.stop import Stop
 from prefect_extend_ai.sweep.witness import ListingWitness
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from prefect_extend_ai.runs import Run
-from prefect_extend_ai.sweep.journal import ResubmitPlan
-from prefect_extend_ai.sweep.limits import Limit, LimitSource
+from prefect_extend_ai.sweep.plans import ResubmitPlan
 from prefect_extend_ai.sweep.report import Cancellation, Outcome
+from prefect_extend_ai.sweep.rules.limits import Limit, LimitSource
 
 __all__ = ["Target"]
 

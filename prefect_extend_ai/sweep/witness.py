@@ -15,8 +15,8 @@ from prefect_extend_ai.errors import (
     SharedLimitError,
 )
 from prefect_extend_ai.runs import PROCESSING, Moment, Run, RunKind
+from prefect_extend_ai.sweep.rules.staleness import StalePolicy
 from prefect_extend_ai.sweep.scan import Target
-from prefect_extend_ai.sweep.staleness import StalePolicy
 from prefect_extend_ai.sweep.stop import Stop
 
 __all__ = ["ACCOUNT_ERRORS", "AccountWitness", "ListingWitness"]

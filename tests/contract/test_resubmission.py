@@ -10,10 +10,11 @@ import pytest
 from prefect_extend_ai import ExtendCredentials
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sandbox import Behaviour, World, serve
-from prefect_extend_ai.sweep import NamedRuns, StaleRuns, Sweep, resubmitting
+from prefect_extend_ai.sweep import NamedRuns, StaleRuns, Sweep
 from prefect_extend_ai.sweep.journal import Scope
-from prefect_extend_ai.sweep.policy import StalePolicy
-from prefect_extend_ai.sweep.resubmission import LARGEST_METADATA, RESUBMITTABLE
+from prefect_extend_ai.sweep.resubmission import submitting
+from prefect_extend_ai.sweep.resubmission.plan import LARGEST_METADATA, RESUBMITTABLE
+from prefect_extend_ai.sweep.rules.policy import StalePolicy
 from support.journals import MemoryJournal, Prefect
 from support.processes import Process
 
@@ -23,7 +24,7 @@ POLICY = StalePolicy(resubmit=1, outage_guard=False, learn_limits=False)
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
-    monkeypatch.setattr(resubmitting, "LOOK_AGAIN", 0)
+    monkeypatch.setattr(submitting, "LOOK_AGAIN", 0)
 
 
 async def sweep(url, kind, *named):

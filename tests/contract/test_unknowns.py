@@ -26,8 +26,8 @@ from prefect_extend_ai.sandbox import API_KEY, WORKSPACE, Behaviour, CancelMode,
 from prefect_extend_ai.sweep import StaleRuns, Sweep, batches
 from prefect_extend_ai.sweep.journal import Scope
 from prefect_extend_ai.sweep.report import Outcome, SweepReport
+from prefect_extend_ai.sweep.rules.staleness import StalePolicy
 from prefect_extend_ai.sweep.scan import guarded_scan
-from prefect_extend_ai.sweep.staleness import StalePolicy
 from support.in_process import client_of, to
 from support.journals import MemoryJournal, Prefect
 from support.processes import Process

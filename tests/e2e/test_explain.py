@@ -31,7 +31,7 @@ from prefect_extend_ai.prefect_io import prefect_journal
 from prefect_extend_ai.prefect_io.purging import Step, purge
 from prefect_extend_ai.sandbox import Behaviour, serve
 from prefect_extend_ai.sweep import NamedRuns, Sweep
-from prefect_extend_ai.sweep.journal import ResubmitPlan
+from prefect_extend_ai.sweep.plans import ResubmitPlan
 from prefect_extend_ai.sweep.scan import Target
 
 OPERATE = Path(__file__).parents[2] / "docs" / "operate.md"

@@ -12,7 +12,7 @@ from prefect_extend_ai import ExtendCredentials, StalePolicy, SweepFailed
 from prefect_extend_ai.errors import ExtendTimeoutError
 from prefect_extend_ai.flows import cancel_runs, cancel_stale_runs
 from prefect_extend_ai.sandbox import Behaviour, State, serve
-from prefect_extend_ai.sweep import resubmitting
+from prefect_extend_ai.sweep.resubmission import submitting
 from prefect_extend_ai.tasks import wait_for_run
 from support.killing import NOTES, killed
 from support.pages import python_blocks, run_example
@@ -49,7 +49,7 @@ def grow_old(world, run_id):
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
     """Looks for a lost create without the pause of people."""
-    monkeypatch.setattr(resubmitting, "LOOK_AGAIN", 0.2)
+    monkeypatch.setattr(submitting, "LOOK_AGAIN", 0.2)
 
 
 async def test_one_document_finishes_and_another_is_given_up(prefect_server, kept):

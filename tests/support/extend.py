@@ -27,7 +27,7 @@ from prefect_extend_ai.sandbox.creation import read_creation
 from prefect_extend_ai.sandbox.faults import Fault
 from prefect_extend_ai.sandbox.listing import Query
 from prefect_extend_ai.sandbox.objects import to_text
-from prefect_extend_ai.sweep.resubmission import RESUBMIT_OF
+from prefect_extend_ai.sweep.resubmission.plan import RESUBMIT_OF
 from support.processes import Process
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)

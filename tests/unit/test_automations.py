@@ -14,7 +14,7 @@ import yaml
 
 from prefect_extend_ai import SweepReport
 from prefect_extend_ai.deployments.examples import MOST_LINES, digest_text, inform_owner, raise_alarm, send_digest
-from prefect_extend_ai.sweep.resubmission import RESUBMITTABLE
+from prefect_extend_ai.sweep.resubmission.plan import RESUBMITTABLE
 
 FLOWS = {"inform_owner": inform_owner, "raise_alarm": raise_alarm, "send_digest": send_digest}
 DEPLOYMENTS = yaml.safe_load(files("prefect_extend_ai.deployments").joinpath("automations.yaml").read_text())[

@@ -20,8 +20,8 @@ from prefect_extend_ai.sweep.attempt import LAST_READ_SECONDS, TURN_SECONDS
 from prefect_extend_ai.sweep.decision import MAX_ATTEMPTS
 from prefect_extend_ai.sweep.recorder import RECORD_PATIENCE
 from prefect_extend_ai.sweep.report import Outcome
+from prefect_extend_ai.sweep.rules.staleness import StalePolicy
 from prefect_extend_ai.sweep.scan import guarded_scan
-from prefect_extend_ai.sweep.staleness import StalePolicy
 from support.extend import TERMINAL
 from support.schedules import Drawn, Schedule
 from support.virtual_time import VirtualLoop

@@ -149,7 +149,7 @@ def events() -> Iterator[str]:
     """The names that automations match, from what is really emitted."""
     from prefect_extend_ai import Cancellation, Outcome, PendingCancel, RunKind, SweepReport
     from prefect_extend_ai.prefect_io import events
-    from prefect_extend_ai.sweep.resubmission import RESUBMITTABLE
+    from prefect_extend_ai.sweep.resubmission.plan import RESUBMITTABLE
 
     emitted: list[str] = []
     original = events.emit_event

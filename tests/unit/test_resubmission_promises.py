@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prefect_extend_ai.sweep.staleness import StalePolicy
+from prefect_extend_ai.sweep.rules.staleness import StalePolicy
 from support.schedules import Drawn, Schedule
 from support.virtual_time import VirtualLoop
 

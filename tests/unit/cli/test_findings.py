@@ -17,8 +17,8 @@ from prefect_extend_ai.client import Page
 from prefect_extend_ai.credentials import ExtendCredentials
 from prefect_extend_ai.runs import Run
 from prefect_extend_ai.sweep.journal import CancelIntent
-from prefect_extend_ai.sweep.policy import StalePolicy
 from prefect_extend_ai.sweep.report import PendingCancel
+from prefect_extend_ai.sweep.rules.policy import StalePolicy
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -13,8 +13,8 @@ from prefect_extend_ai.cli.findings import Verdict
 from prefect_extend_ai.cli.limits import InForce, check_limits, in_force, judge_limit, limit_words
 from prefect_extend_ai.runs import Run
 from prefect_extend_ai.sandbox import World, serve
-from prefect_extend_ai.sweep.advice import advice_from
-from prefect_extend_ai.sweep.past import PastRuns
+from prefect_extend_ai.sweep.rules.advice import advice_from
+from prefect_extend_ai.sweep.rules.past import PastRuns
 
 SEE = "see prefect-extend-ai advise --kind extract"
 NOW = datetime(2026, 3, 2, 6, tzinfo=UTC)

@@ -13,9 +13,9 @@ from markdown_it import MarkdownIt
 
 from prefect_extend_ai.rendering.advice import advice_page
 from prefect_extend_ai.runs import Run, RunKind
-from prefect_extend_ai.sweep.advice import advice_from
-from prefect_extend_ai.sweep.past import PastRuns
-from prefect_extend_ai.sweep.policy import StalePolicy
+from prefect_extend_ai.sweep.rules.advice import advice_from
+from prefect_extend_ai.sweep.rules.past import PastRuns
+from prefect_extend_ai.sweep.rules.policy import StalePolicy
 
 NOW = datetime(2026, 3, 2, 6, tzinfo=UTC)
 READER = MarkdownIt("commonmark", {"html": True}).enable("table")

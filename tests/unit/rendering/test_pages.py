@@ -40,10 +40,10 @@ from prefect_extend_ai.rendering.picture import STALE, YOUNG, draw_picture
 from prefect_extend_ai.rendering.records import Whence, record_fragment
 from prefect_extend_ai.rendering.words import age
 from prefect_extend_ai.runs import Run, RunKind
-from prefect_extend_ai.sweep.learning import LearnedLimit
-from prefect_extend_ai.sweep.limits import Limit, LimitSource
 from prefect_extend_ai.sweep.report import Cancellation, Outcome, PendingCancel, SweepReport
-from prefect_extend_ai.sweep.staleness import AGE_BANDS, age_band
+from prefect_extend_ai.sweep.rules.learning import LearnedLimit
+from prefect_extend_ai.sweep.rules.limits import Limit, LimitSource
+from prefect_extend_ai.sweep.rules.staleness import AGE_BANDS, age_band
 
 # An independent reader of the markdown we write: what it finds is what a person would see.
 

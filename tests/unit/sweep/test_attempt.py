@@ -34,8 +34,8 @@ from prefect_extend_ai.sweep.attempt import LAST_READ_SECONDS, OLD_CHECKS, TURN_
 from prefect_extend_ai.sweep.cancelling import cancel_one
 from prefect_extend_ai.sweep.decision import MAX_ATTEMPTS, REFUSAL_READS
 from prefect_extend_ai.sweep.report import Outcome
+from prefect_extend_ai.sweep.rules.staleness import StalePolicy, skip_reason
 from prefect_extend_ai.sweep.scan import Target
-from prefect_extend_ai.sweep.staleness import StalePolicy, skip_reason
 from prefect_extend_ai.sweep.stop import Stop
 
 pytestmark = pytest.mark.virtual_time

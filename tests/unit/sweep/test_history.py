@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sweep.history import HOLD_LASTS, HOLDS, HOLDS_META, SWEEPS, SWEEPS_META, History, Hold, PastSweep
-from prefect_extend_ai.sweep.policy import StalePolicy
 from prefect_extend_ai.sweep.report import Outcome, SweepReport
+from prefect_extend_ai.sweep.rules.policy import StalePolicy
+from prefect_extend_ai.sweep.rules.staleness import held_words
 from prefect_extend_ai.sweep.scan import Target
 from prefect_extend_ai.sweep.selectors import Selection
-from prefect_extend_ai.sweep.staleness import held_words
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 POLICY = StalePolicy()

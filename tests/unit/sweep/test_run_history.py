@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from prefect_extend_ai import Cancellation, Outcome, PendingCancel, RunKind, SweepReport
 from prefect_extend_ai.sweep.chains import PendingResubmission
-from prefect_extend_ai.sweep.journal import CancelIntent, ResubmitPlan, Scope
-from prefect_extend_ai.sweep.limits import Limit, LimitSource
+from prefect_extend_ai.sweep.journal import CancelIntent, Scope
+from prefect_extend_ai.sweep.plans import ResubmitPlan
+from prefect_extend_ai.sweep.rules.limits import Limit, LimitSource
 from prefect_extend_ai.sweep.run_history import RunEvent, from_event, from_intent, from_report, merged
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

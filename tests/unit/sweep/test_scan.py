@@ -17,10 +17,10 @@ from prefect_extend_ai.errors import (
     ExtendUnexpectedResponseError,
 )
 from prefect_extend_ai.runs import Run, RunKind
-from prefect_extend_ai.sweep.limits import Limit, LimitSource
 from prefect_extend_ai.sweep.report import Outcome
+from prefect_extend_ai.sweep.rules.limits import Limit, LimitSource
+from prefect_extend_ai.sweep.rules.staleness import Exempt, StalePolicy
 from prefect_extend_ai.sweep.scan import Target, guarded_scan, scan_runs
-from prefect_extend_ai.sweep.staleness import Exempt, StalePolicy
 from prefect_extend_ai.sweep.stop import Stop
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -242,7 +242,7 @@ async def test_a_listing_without_the_apis_clock_cancels_nothing():
 
 
 async def test_a_listing_without_an_end_is_given_up(monkeypatch):
-    monkeypatch.setattr("prefect_extend_ai.sweep.pages.MOST_PAGES", 5)
+    monkeypatch.setattr("prefect_extend_ai.sweep.rules.pages.MOST_PAGES", 5)
     listings = Listings([item(f"clr_{n}", 100) for n in range(50)], size=5)
     with pytest.raises(ExtendUnexpectedResponseError, match="no end"):
         await survey_of(listings)

@@ -16,8 +16,8 @@ from prefect_extend_ai.runs import FRESH, Moment, Run, RunKind
 from prefect_extend_ai.sandbox import Behaviour, World
 from prefect_extend_ai.sweep.cancelling import cancel_one
 from prefect_extend_ai.sweep.report import Outcome
+from prefect_extend_ai.sweep.rules.staleness import StalePolicy, skip_reason, skip_reason_when_named
 from prefect_extend_ai.sweep.scan import Target
-from prefect_extend_ai.sweep.staleness import StalePolicy, skip_reason, skip_reason_when_named
 from prefect_extend_ai.sweep.stop import Stop
 from prefect_extend_ai.sweep.witness import LISTINGS, RECENT, AccountWitness, ListingWitness
 from support.in_process import client_of
