@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import venv
 from pathlib import Path
 
+import httpx
 import pytest
 
 from prefect_extend_ai.sandbox import API_KEY, World, serve
+from support.account import clear
 from support.packages import built_wheel
+from support.patience import Patient
 
 pytestmark = pytest.mark.nightly
 ROOT = Path(__file__).parents[2]
@@ -40,13 +45,29 @@ asyncio.run(main())
 """
 
 
-def call(*command, **options):
-    """What a command prints, which must succeed. The checkout and its environment are out of its reach."""
-    clean = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
-    environment = clean | options.pop("environment", {})
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, **options)
-    assert done.returncode == 0, done.stdout + done.stderr
+CLEAN = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
+"""The environment in which the checkout and what is installed beside it are out of reach."""
+
+
+def call(*command, environment=CLEAN, code=0, **options):
+    """What a command prints, which must end with this code."""
+    done = subprocess.run(command, env=CLEAN | environment, capture_output=True, text=True, check=False, **options)
+    assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
+
+
+@contextlib.contextmanager
+def installed_sandbox(command, *words, cwd):
+    """The variables of an account on a sandbox that an installed command serves."""
+    process = subprocess.Popen(
+        [command, "sandbox", "--port", "0", *words], env=CLEAN, cwd=cwd, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        exported = next(line for line in process.stdout if "export " in line)
+        yield dict(word.split("=", 1) for word in exported.split() if "=" in word)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
 
 
 def in_docs(word):
@@ -72,12 +93,23 @@ def pip(python, wheel, words):
     call(python, "-m", *(PACKAGE.sub(str(wheel), word) for word in words), "-q", cwd=python.parents[2])
 
 
-def test_pip_installs_a_working_command(python, wheel, tmp_path):
+def test_pip_installs_a_working_command(python, wheel, tmp_path, prefect_server):
     pip(python, wheel, ["pip", "install", PACKAGE.pattern.replace("\\", "")])
     command = python.with_name("prefect-extend-ai")
     assert call(command, "--version", cwd=tmp_path).strip() in wheel.name
     assert "--every" in call(command, "serve", "--help", cwd=tmp_path)
-    assert "--port" in call(command, "sandbox", "--help", cwd=tmp_path)
+    server = prefect_server.settings | {"PREFECT_HOME": str(tmp_path / "home"), "COLUMNS": "300"}
+    with (
+        installed_sandbox(command, "--runs", "5", "--stuck", "3", cwd=tmp_path) as account,
+        httpx.Client(base_url=prefect_server.api_url, transport=Patient()) as api,
+    ):
+        clear(api)
+        said = call(command, "setup", cwd=tmp_path, environment=server | account)
+        assert "Stale now   3 classify runs" in said
+        checked = call(command, "check", cwd=tmp_path, environment=server | account, code=1)
+        [fault] = re.findall(r"(?m)^fail  .*", checked)
+        assert "no worker is running" in fault
+        clear(api)
 
 
 def test_uv_installs_the_command_as_a_tool(python, wheel, tmp_path):

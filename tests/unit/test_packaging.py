@@ -74,6 +74,21 @@ def in_checkout() -> set[str]:
     }
 
 
+def files(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+def test_the_source_distribution_is_the_whole_checkout(source: Path, unpacked: Path):
+    assert {"Makefile", "constraints.txt", "docs/index.md", "tests/unit/test_packaging.py"} <= files(unpacked)
+    assert files(source) - files(unpacked) == set()
+
+
+def test_the_checkout_builds_the_same_wheel(contents: set[str], tmp_path: Path):
+    checkout = copy_of_the_checkout(tmp_path / "checkout")
+    with zipfile.ZipFile(build("build_wheel", checkout, tmp_path / "wheel")) as archive:
+        assert set(archive.namelist()) == contents
+
+
 def test_the_wheel_has_every_module_and_nothing_else(contents: set[str]):
     installed = {name for name in contents if ".dist-info/" not in name}
     assert installed == in_checkout() | {PLUGIN}
