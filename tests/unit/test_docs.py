@@ -74,6 +74,22 @@ def test_every_page_is_in_the_navigation():
     assert tomllib.loads(navigation)["project"]["validation"] == {"invalid_links": True, "invalid_link_anchors": True}
 
 
+def test_the_comparison_has_the_version_and_the_numbers():
+    page = (DOCS / "comparison.md").read_text()
+    lines = [line.strip("| ").split("|") for line in (DOCS / "benchmarks.md").read_text().splitlines()]
+    table = [[cell.strip() for cell in line] for line in lines]
+    head = next(row for row in table if row[0] == "scenario")
+    ours, theirs = (
+        dict(zip(head, next(row for row in table if row[0] == name), strict=False)) for name in ("25/s", "25/s, SDK")
+    )
+    ratios = [row["ratio"].split()[0] for row in (theirs, ours)]
+    assert f"takes {ratios[0]} of the ideal time where a sweep takes {ratios[1]} " in page
+    assert f"{theirs['throttled'].replace('%', ' %')} of its requests are throttled (a sweep: none)" in page
+    assert ours["throttled"] == "0.0%"
+    [version] = re.findall(r"^extend-ai==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert f"This is version {version} of the SDK." in page
+
+
 def test_every_public_name_is_in_the_reference():
     text = "".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
     documented = set(re.findall(r"^::: (\S+)$", text, re.MULTILINE))
