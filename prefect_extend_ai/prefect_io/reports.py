@@ -60,7 +60,7 @@ async def write_report(
     kept = _history_metadata(history) if key == _key("sweep", journal.scope) else {}
     writes: list[Awaitable[Any]] = [journal.write(key=key, metadata_=kept | report_metadata(report), **facts)]
     if report.cancellations:
-        writes.append(_write_table(journal, f"{key}-runs", facts["description"], report_table(report, record_url)))
+        writes.append(_write_table(journal, f"{key}-runs", report, report_table(report, record_url)))
     if report.counts[Outcome.CANCELLED]:
         writes.append(journal.write(key=last_cancelled_key(journal.scope), **facts))
     # Each is tried, whatever became of the others: without a table there is still a report.
@@ -81,13 +81,14 @@ def _history(metadata: Mapping[str, str] | None) -> History:
     return History.load({name: joined(name, metadata) for name in (SWEEPS_META, HOLDS_META)})
 
 
-async def _write_table(journal: PrefectJournal, key: str, description: str, rows: list[dict[str, Any]]) -> None:
+async def _write_table(journal: PrefectJournal, key: str, report: SweepReport, shown: list[dict[str, Any]]) -> None:
     """Write the table, or as many of its first rows as Prefect takes. Raises RecordError."""
-    shown = rows
+    runs = len(report.cancellations)
     while True:
-        cut = f" (the first {len(shown)} of {len(rows)} runs: Prefect takes no more)" if len(shown) < len(rows) else ""
+        cut = f" (the first {len(shown):,} of {runs:,} runs: the table holds no more)" if len(shown) < runs else ""
+        description = unmarked(report.headline) + cut
         try:
-            await journal.write(key=key, type="table", description=description + cut, data=json.dumps(shown))
+            await journal.write(key=key, type="table", description=description, data=json.dumps(shown))
         except RecordRefusedError:
             if len(shown) <= 1:
                 raise

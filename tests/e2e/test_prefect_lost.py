@@ -6,6 +6,7 @@ import json
 import re
 import time
 
+import httpx
 import pytest
 
 from prefect_extend_ai import ExtendCredentials
@@ -14,6 +15,7 @@ from prefect_extend_ai.flows import cancel_stale_runs, reporting
 from prefect_extend_ai.sandbox import serve
 
 IMPATIENT = {"PREFECT_CLIENT_MAX_RETRIES": "0", "RECORD_PATIENCE": "2"}
+AWAY_SECONDS = 4
 
 
 def is_write(request):
@@ -65,6 +67,23 @@ def test_a_run_too_large_for_one_artifact_is_recorded_in_parts(prefect_server, p
         assert len(parts) > 4
         strings = [re.search(r"`{3,}text\n(.*)\n`{3,}$", part["data"])[1] for part in parts]
         assert json.loads("".join(map(json.loads, strings))) == world.full(large)
+
+
+def test_a_table_too_large_for_a_proxy_is_cut(prefect_server, proxied, sweeping, artifacts, stuck):
+    world = stuck(4_500)
+    with serve(world) as sandbox:
+        prefect = proxied(prefect_server.api_url)
+        # What nginx takes where nobody has configured it.
+        prefect.before = lambda request: 413 if len(request.body) > 1_000_000 else None
+        sweep = sweeping(sandbox.url, "sweep", '{"max_cancellations": 1}', api_url=prefect.url)
+        assert sweep.wait() == 0, sweep.said
+    [cancelled] = {entry.run_id for entry in world.journal if entry.operation == "cancel"}
+    [record] = artifacts.holding(cancelled)
+    [table] = artifacts.all(flow_run_id={"any_": [record["flow_run_id"]]}, type={"any_": ["table"]})
+    rows = json.loads(table["data"])
+    assert 1_000 < len(rows) < 4_500
+    assert rows[0]["run"] == cancelled
+    assert table["description"].endswith(f"(the first {len(rows):,} of 4,500 runs: the table holds no more)")
 
 
 def test_a_prefect_that_is_busy_is_asked_again_a_moment_later(prefect_server, proxied, sweeping, artifacts, stuck):
@@ -131,6 +150,53 @@ async def test_a_prefect_lost_midway_stops_cancels_and_loses_no_record(
         assert world.stale() == []
         assert artifacts.holds_each_once(world)
         assert artifacts.open_intents(sandbox.url) == []
+
+
+@pytest.mark.parametrize(
+    "outage",
+    [
+        pytest.param((503, "5", r"Cancelled 40 of 40 stale classify runs\n"), marks=pytest.mark.nightly),
+        pytest.param((429, "5", r"Cancelled 40 of 40 stale classify runs\n"), marks=pytest.mark.nightly),
+        ("refused", "5", r"Cancelled 40 of 40 stale classify runs\n"),
+        # Prefect's client gives up at once: no further cancel is sent, and what was cancelled is recorded later.
+        (503, "0", r"Cancelled \d+ of 40 stale classify runs; \d+ deferred\n"),
+    ],
+    ids=["unavailable", "throttled", "no connection", "no retries"],
+)
+def test_a_sweep_that_waited_and_recorded_all_is_completed(prefect_server, proxied, sweeping, kept, outage):
+    artifacts, stuck = kept
+    way, retries, headline = outage
+    writes, away, cancelled, turned_away = [], [], [], []
+
+    def away_from_the_fourth(request):
+        """Take Prefect away for some seconds, in the middle of the sweep."""
+        writes.extend([request] if is_write(request) else [])
+        if len(writes) >= 4 and not away:
+            away.append(time.monotonic() + AWAY_SECONDS)
+            cancelled.extend(entry for entry in world.journal if entry.operation == "cancel")
+            if way == "refused":
+                prefect.refuse(AWAY_SECONDS)
+        # Without its retries Prefect's engine would not outlive the loss of all else.
+        if away and time.monotonic() < away[0] and (retries != "0" or is_write(request)):
+            turned_away.append(request)
+            return 503 if way == "refused" else way
+        return None
+
+    world = stuck(40)
+    with serve(world) as sandbox:
+        prefect = proxied(prefect_server.api_url)
+        prefect.before = away_from_the_fourth
+        sweep = sweeping(sandbox.url, api_url=prefect.url, rate=20, PREFECT_CLIENT_MAX_RETRIES=retries)
+        assert sweep.wait() == 0, sweep.said
+        assert re.search(f"^done: {headline}", sweep.said, re.MULTILINE)
+        assert 0 < len(cancelled) < 40
+        assert len(turned_away) == 1 if way == "refused" else turned_away
+        assert artifacts.holds_each_once(world)
+        assert artifacts.open_intents(sandbox.url) == []
+    [record] = artifacts.holding(cancelled[0].run_id)
+    with httpx.Client(base_url=prefect_server.api_url) as http:
+        state = http.get(f"/flow_runs/{record['flow_run_id']}").raise_for_status().json()["state"]
+    assert (state["type"], state["name"]) == ("COMPLETED", "Completed")
 
 
 async def test_a_report_that_cannot_be_written_is_in_the_event_too(prefect_server, stuck, monkeypatch):

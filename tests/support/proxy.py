@@ -30,6 +30,7 @@ class Proxy:
 
     `before(request)` is asked when a request comes: a status turns it away with that status. `after(request)` is asked
     when the server has answered: True loses the answer. Each works on one connection a request; web sockets pass.
+    Both run in the proxy's own loop, where `refuse(seconds)` may be called too.
     """
 
     def __init__(self, upstream):
@@ -43,19 +44,32 @@ class Proxy:
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, daemon=True)
         thread.start()
-        serving = asyncio.start_server(self._answer, "127.0.0.1", 0, limit=2**24)
-        server = asyncio.run_coroutine_threadsafe(serving, loop).result(10)
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{self.upstream.path}"
+        asyncio.run_coroutine_threadsafe(self._listen(0), loop).result(10)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}{self.upstream.path}"
         try:
             yield self
         finally:
-            asyncio.run_coroutine_threadsafe(self._end(server), loop).result(10)
+            asyncio.run_coroutine_threadsafe(self._end(), loop).result(10)
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
 
-    async def _end(self, server):
-        server.close()
+    async def _listen(self, port):
+        self._server = await asyncio.start_server(self._answer, "127.0.0.1", port, limit=2**24)
+
+    def refuse(self, seconds):
+        """Refuse connections for some seconds; those that there are remain."""
+        port = self._server.sockets[0].getsockname()[1]
+        self._server.close()
+
+        async def return_later():
+            await asyncio.sleep(seconds)
+            await self._listen(port)
+
+        self._return = asyncio.ensure_future(return_later())
+
+    async def _end(self):
+        self._server.close()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()

@@ -93,6 +93,14 @@ async def test_a_table_that_is_too_large_is_cut(takes, kept):
     assert len(journal.pages) == 1
 
 
+async def test_a_table_that_is_longer_than_its_own_limit_says_so():
+    journal = SmallPrefect(10_000)
+    await write_report(journal, report_of(6_000), [], History())
+    [(rows, description)] = journal.tables
+    assert len(rows) < 6_000
+    assert description.endswith(f"(the first {len(rows):,} of 6,000 runs: the table holds no more)")
+
+
 async def test_a_table_that_is_refused_whatever_its_size_is_an_error():
     with pytest.raises(RecordRefusedError):
         await write_report(SmallPrefect(0), report_of(3), [], History())
