@@ -277,6 +277,20 @@ async def test_a_cancel_that_is_under_way_is_waited_for(sdk, ours, world):
     assert settled.final.status == "CANCELLED"
 
 
+@pytest.mark.slow
+async def test_a_refused_cancel_is_not_sent_again_at_once(sdk, ours, world, impatient):
+    mine, theirs = world.add(age_minutes=90), world.add(age_minutes=90)
+    world.troubles.add(f"cancel:{theirs}:409", f"cancel:{mine}:409")
+    sdk.options = {"max_retries": 1}
+    assert (await sdk(CLASSIFY, "cancel", theirs)).status.value == "CANCELLED"
+    assert [entry.operation for entry in world.journal] == ["cancel", "cancel"]
+    settled = await cancel_one(
+        ours, CLASSIFY, Target(mine), recheck=lambda *_: None, stop=Stop(), slot=asyncio.Semaphore(), confirm_seconds=20
+    )
+    assert settled.cancellation.outcome is Outcome.REFUSED
+    assert [entry.operation for entry in world.journal[2:]] == ["get", "cancel", "get", "get", "get"]
+
+
 @pytest.mark.parametrize("case", [("0", (0.9, 1.1), 0.0), ("0.4", (0.9, 1.1), 0.4), ("7", (7, 7), 7.0)])
 async def test_retry_after_is_kept_to_the_letter(sdk, world, impatient, case):
     header, theirs, mine = case
