@@ -53,7 +53,7 @@ def test_a_page_of_the_site_is_whole(chromium, address, name, scheme, width):
         page.on("request", lambda asked: asked.url.startswith((address, "data:", "blob:")) or wrong.append(asked.url))
         page.on("response", lambda response: response.ok or wrong.append(f"{response.status} {response.url}"))
         page.goto(address + ("" if name == "index" else f"{name}/"))
-        page.screenshot(path=OUTPUT / "site" / f"{name.replace('/', '-')}-{scheme}-{width}.png", full_page=True)
+        page.screenshot(path=OUTPUT / "site" / f"{name.replace('/', '-')}-{scheme}-{width}.jpg", full_page=True)
         assert page.evaluate(WIDER_THAN_THE_PAGE) == []
         assert page.evaluate(BROKEN_PICTURES) == []
         assert page.locator("h1").count() == 1
