@@ -15,8 +15,10 @@ import pytest
 from markdown_it import MarkdownIt
 
 import prefect_extend_ai
-from prefect_extend_ai import flows, tasks
+from prefect_extend_ai import Outcome, flows, tasks
 from prefect_extend_ai.cli.command_line import app
+from prefect_extend_ai.rendering.words import plain
+from prefect_extend_ai.sweep.rules.staleness import Exempt
 from support.site import REPOSITORY, Page, file_in_checkout
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +90,43 @@ def test_the_comparison_has_the_version_and_the_numbers():
     assert ours["throttled"] == "0.0%"
     [version] = re.findall(r"^extend-ai==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     assert f"This is version {version} of the SDK." in page
+
+
+def cells(title):
+    """The cells of each row of the tables below a heading of the page that explains what people see."""
+    section = (DOCS / "troubleshooting.md").read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    return [
+        [cell.strip() for cell in line.strip("|").split(" | ")] for line in section.splitlines() if line[:2] == "| "
+    ]
+
+
+def test_troubleshooting_has_every_outcome_and_reason():
+    outcomes = {name for first, *_ in cells("What the report says of a run") for name in re.findall(r"^`(\w+)`", first)}
+    assert outcomes == set(Outcome)
+    left_out = {why for first, *_ in cells("A dry run shows 0")[1:] for why in first.split(", ")}
+    assert left_out == {plain(why) for why in Exempt} | {"set aside"}
+
+
+def test_troubleshooting_has_every_verdict_of_check():
+    source = "".join(path.read_text() for path in (ROOT / "prefect_extend_ai" / "cli").glob("*.py"))
+    given = {
+        (subject, verdict.lower()) for subject, verdict in re.findall(r'Finding\(\s*"([\w ]+)", Verdict\.(\w+)', source)
+    }
+    bad = {(subject, verdict) for subject, verdict in given if verdict != "ok"}
+    # These two name their subject once, and whose verdict depends is looked at by eye.
+    bad |= {("Not swept", "warn"), ("Retention", "warn"), ("Sweeps", "warn")}
+    assert {(subject, verdict.split(",")[0]) for subject, verdict, _ in cells("Verdicts of `check`")[1:]} == bad
+
+
+def test_troubleshooting_quotes_what_is_said():
+    source = " ".join(
+        path.read_text() for room in ("prefect_extend_ai", "flows", "tasks") for path in (ROOT / room).rglob("*.py")
+    )
+    source = re.sub(r'"\s*\n\s*f?"', "", source)
+    quoted = re.findall(r'"([^"\n]+)"', (DOCS / "troubleshooting.md").read_text())
+    parts = [part.strip() for each in quoted for part in re.split(r"\bN\b|\.\.\.", each) if part.strip()]
+    assert len(parts) > 20
+    assert [part for part in parts if part not in source] == []
 
 
 def test_every_public_name_is_in_the_reference():
