@@ -21,10 +21,17 @@ from prefect.exceptions import ObjectNotFound
 from prefect_extend_ai.errors import RecordError
 from prefect_extend_ai.prefect_io.artifacts import ArtifactStore
 from prefect_extend_ai.prefect_io.intents import read_pending
-from prefect_extend_ai.prefect_io.records import INTENT_META, OUTCOME_META, PART_META, RECORDS_PAGE, RUN_META
+from prefect_extend_ai.prefect_io.records import (
+    INTENT_META,
+    OUTCOME_META,
+    PART_META,
+    RECORDS_PAGE,
+    RESUBMISSION_META,
+    RUN_META,
+)
 from prefect_extend_ai.rendering.shared_records import without_runs
 
-__all__ = ["Purge", "Step", "decide", "purge"]
+__all__ = ["Purge", "Step", "decide", "purge", "without_places"]
 
 
 class Step(enum.StrEnum):
@@ -120,6 +127,17 @@ async def purge(
         yield record, decided
 
 
+def without_places(metadata: Mapping[str, str], gone: Collection[int]) -> dict[str, str]:
+    """The metadata of a shared record that no longer holds the runs at these places: the others move up."""
+    places = {place: new for new, place in enumerate(each for each in _held(metadata) if each not in gone)}
+    moved = {INTENT_META: metadata[INTENT_META]}
+    for name, value in metadata.items():
+        prefix = next((each for each in (RUN_META, OUTCOME_META, RESUBMISSION_META) if name.startswith(each)), None)
+        if prefix is not None and (new := places.get(int(name.removeprefix(prefix)))) is not None:
+            moved[f"{prefix}{new}"] = value
+    return moved
+
+
 def _held(metadata: Mapping[str, str]) -> dict[int, str]:
     """The runs that a record holds, by their places."""
     found = {name.removeprefix(RUN_META): run_id for name, run_id in metadata.items() if name.startswith(RUN_META)}
@@ -137,18 +155,12 @@ async def _write_without(store: ArtifactStore, artifact: Artifact, run_ids: Coll
         raise RecordError(
             f"record {artifact.id} is left unchanged: {error}. Delete it by hand, or as a whole"
         ) from None
-    kept = [place for place in held if place not in gone]
-    runs = {f"{RUN_META}{new}": held[place] for new, place in enumerate(kept)}
-    outcomes = {
-        f"{OUTCOME_META}{new}": metadata[f"{OUTCOME_META}{place}"]
-        for new, place in enumerate(kept)
-        if f"{OUTCOME_META}{place}" in metadata
-    }
+    kept = len(held) - len(gone)
     await store.write(
         type="markdown",
-        description=(artifact.description or "").replace(f" of {len(held)} ", f" of {len(kept)} "),
+        description=(artifact.description or "").replace(f" of {len(held)} ", f" of {kept} "),
         data=page,
-        metadata_={INTENT_META: metadata[INTENT_META], **runs, **outcomes},
+        metadata_=without_places(metadata, gone),
         flow_run_id=artifact.flow_run_id,
         task_run_id=artifact.task_run_id,
     )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_extend_ai.prefect_io.purging import Purge, Step, decide
+from prefect_extend_ai.prefect_io.purging import Purge, Step, decide, without_places
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 RUNS = ["clr_0", "clr_1", "clr_2", "clr_3"]
@@ -58,3 +58,15 @@ def test_a_run_that_is_open_is_never_purged(held, open_runs, is_old):
     found = decided(held, open_runs=open_runs, **options)
     assert found is not None
     assert (found.step is Step.KEEP_OPEN) == bool(open_runs & set(held))
+
+
+def test_a_rewritten_record_keeps_what_is_known_of_the_others():
+    known = {"extend_outcome_0": "cancelled", "extend_outcome_2": "finished_first", "extend_resubmission_2": "given_up"}
+    assert without_places(metadata_of(RUNS[:3]) | known, {1}) == {
+        "extend_note": "mine",
+        "extend_run_0": "clr_0",
+        "extend_outcome_0": "cancelled",
+        "extend_run_1": "clr_2",
+        "extend_outcome_1": "finished_first",
+        "extend_resubmission_1": "given_up",
+    }
