@@ -68,6 +68,9 @@ class Watches:
             how_to_start=how_to_start,
             parameters=deployment.parameters,
             updated=deployment.updated,
+            changed=max(
+                filter(None, [deployment.updated, *(each.updated for each in deployment.schedules)]), default=None
+            ),
             made=made,
         )
 
@@ -83,6 +86,9 @@ class Watches:
         paused = f"the deployment is paused: {_how_to_resume(member)}" if deployment.paused else None
         if paused is None and pool is not None and pool.is_paused:
             paused = f'the work pool "{visible(name, 80)}" is paused: prefect work-pool resume {visible(name, 80)}'
+        if paused is None and (queue := await self._paused_queue(deployment)) is not None:
+            how = f"prefect work-queue resume {visible(queue, 80)} --pool {visible(name, 80)}"
+            paused = f'the work queue "{visible(queue, 80)}" is paused: {how}'
         # Prefect starts these itself: no worker polls.
         ready = ready or (pool is not None and (pool.is_push_pool or pool.is_managed_pool))
         how = f"prefect worker start --pool {visible(name, 80)} --limit {LIMIT}"
@@ -95,6 +101,16 @@ class Watches:
             except ObjectNotFound:
                 self._pools[name] = None
         return self._pools[name]
+
+    async def _paused_queue(self, deployment: DeploymentResponse) -> str | None:
+        """The name of the deployment's work queue, if that is paused: workers of the pool then leave its runs alone."""
+        if deployment.work_queue_id is None:
+            return None
+        try:
+            queue = await self._prefect.read_work_queue(deployment.work_queue_id)
+        except ObjectNotFound:
+            return None
+        return queue.name if queue.is_paused else None
 
     async def _sweeps(self, deployment: DeploymentResponse) -> tuple[LastSweep | None, int, list[PastRun]]:
         """The last real sweep, the dry runs since, and what schedules have made."""

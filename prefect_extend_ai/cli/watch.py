@@ -20,6 +20,8 @@ NO_BLOCK = "Failed to resolve block references"
 BLOCK_MISSING = "the block it names does not exist: save it again, or name another in the deployment's parameters"
 OVERDUE = timedelta(minutes=10)
 """How long after its time a sweep may start, where a worker is ready, before `check` says so."""
+PLANNED = timedelta(minutes=5)
+"""How long Prefect's server may take to make the next flow runs of an active schedule: it looks every minute."""
 RECENTLY = timedelta(days=1)
 """A deployment without any schedule is in use where something else has started a sweep within this time."""
 
@@ -94,6 +96,7 @@ class Watch:
         how_to_start: the command that starts it.
         parameters: the deployment's parameters.
         updated: when the deployment was last changed.
+        changed: when it or one of its schedules was.
         made: the flow runs that its schedules have made lately.
     """
 
@@ -111,6 +114,7 @@ class Watch:
     how_to_start: str = ""
     parameters: Mapping[str, Any] | None = None
     updated: datetime | None = None
+    changed: datetime | None = None
     made: Sequence[PastRun] = ()
 
     @property
@@ -158,6 +162,8 @@ def _on(watch: Watch, now: datetime, real: Collection[tuple[str, str | None]]) -
         return Verdict.FAIL, f"; nothing is cancelled, dry_run is set in the deployment's parameters; {due}"
     if last is None and watch.dry:
         return Verdict.FAIL, f"; it has only ever run dry; {due}"
+    if watch.next_at is None and watch.changed is not None and now - watch.changed > PLANNED:
+        return Verdict.FAIL, "; no sweep is planned: its schedule is over, or the Prefect server's scheduler is off"
     if watch.next_at is not None and now - watch.next_at > OVERDUE:
         return Verdict.WARN, f"; {due}: does the worker's --limit, or a concurrency limit, hold it up?"
     if last is not None and last.state == STILL_PENDING:

@@ -107,6 +107,19 @@ async def test_thirty_sweeps_of_six_pairs_tell_the_truth(workspaces, deployed, c
     assert await news_of(workspaces) == Counter({(workspaces[0].workspace, "extract"): 1})
 
 
+async def test_check_fails_where_a_work_queue_is_paused(workspaces, deployed):
+    name = f"cancel-stale-runs/{workspaces[0].block_name}-classify: "
+    async with get_client() as client:
+        (queue,) = await client.read_work_queues(work_pool_name="of-weeks")
+        for paused in (False, True):
+            await client.update_work_queue(queue.id, is_paused=paused)
+            found, _ = await check_prefect()
+            [finding] = [each for each in found if each.subject == "Sweeps" and each.text.startswith(name)]
+            how = 'the work queue "default" is paused: prefect work-queue resume default --pool of-weeks'
+            assert finding.text.endswith(how) is paused
+    assert finding.verdict is Verdict.FAIL
+
+
 async def explained(workspace, kind, run_ids, capsys):
     """What `explain` tells of each run."""
     capsys.readouterr()

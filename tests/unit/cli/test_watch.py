@@ -138,7 +138,15 @@ def test_before_the_first_sweep_it_says_when_that_is_due():
 
 
 def test_a_schedule_without_runs_yet_is_active():
-    assert "; a schedule is active, worker" in judge(next_at=None).text
+    assert "; a schedule is active, worker" in judge(next_at=None, changed=NOW - timedelta(minutes=2)).text
+
+
+def test_a_schedule_that_makes_no_more_runs_fails():
+    finding = judge(next_at=None, changed=NOW - timedelta(minutes=6))
+    assert finding.verdict is Verdict.FAIL
+    assert finding.text.endswith(
+        "; no sweep is planned: its schedule is over, or the Prefect server's scheduler is off"
+    )
 
 
 @given(
