@@ -189,8 +189,14 @@ class PrefectJournal:
         return self._recorded[owner].get(intent.id, {})
 
     async def recorded_elsewhere(self, intent: CancelIntent) -> set[str]:
-        """Those of its runs that another sweep has recorded within the last hour."""
-        found = {run_id for _, other in await self._all_pending() for run_id in other.recorded}
+        """Those of its runs that another sweep recorded within the last hour, even if it ended before it said so."""
+        found: set[str] = set()
+        for _, other in await self._all_pending():
+            found.update(other.recorded)
+            is_shared = other.id != intent.id and not {*other.run_ids}.isdisjoint(intent.run_ids)
+            if is_shared and not await self._is_at_work(other):
+                # It ended after its records and before it could complete their intent.
+                found.update(await self.recorded(other))
         found |= await recently_recorded(self.store, self.scope.kind, datetime.now(UTC) - RECENT)
         return found.intersection(intent.run_ids)
 

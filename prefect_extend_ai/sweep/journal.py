@@ -199,7 +199,7 @@ class Journal(Protocol):
         """
 
     async def recorded_elsewhere(self, intent: CancelIntent) -> set[str]:
-        """Those of its runs that another sweep has recorded within the last hour."""
+        """Those of its runs that another sweep recorded within the last hour, even if it ended before it said so."""
 
     async def pending(self) -> list[CancelIntent]:
         """Intents of this kind that sweeps left open, oldest first, whatever their scope.

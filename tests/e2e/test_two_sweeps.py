@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from prefect.client.orchestration import get_client
 
-from prefect_extend_ai import ExtendCredentials, Outcome
+from prefect_extend_ai import Cancellation, ExtendCredentials, Outcome, Run
 from prefect_extend_ai.flows import cancel_stale_runs
 from prefect_extend_ai.prefect_io.journal import PrefectJournal
 from prefect_extend_ai.runs import RunKind
@@ -61,3 +61,19 @@ async def test_two_sweeps_may_complete_the_same_intent_at_once(prefect_server, a
         await second.complete(again, {})
         await asyncio.gather(first.finish(), second.finish())
     assert artifacts.open_intents(scope.api_url) == []
+
+
+async def test_what_a_sweep_recorded_before_it_was_killed_is_known(prefect_server):
+    # It recovered the same run, and was killed between the record and the completion of its intent.
+    scope = Scope(kind=RunKind.CLASSIFY, api_url=f"https://{uuid4()}.example.com")
+    run = Run.from_text(RunKind.CLASSIFY, '{"id": "clr_1", "status": "CANCELLED"}')
+    async with get_client() as client:
+        killed, alive = (PrefectJournal(client, scope, flow_run_id=uuid4()) for _ in range(2))
+        its = await killed.log(["clr_1"])
+        await killed.record(its, [(run, Cancellation(run_id="clr_1", outcome=Outcome.CANCELLED, reason=""))])
+        ours = await alive.log(["clr_1", "clr_2"])
+        assert await alive.contested(ours) == set()
+        assert await alive.recorded_elsewhere(ours) == {"clr_1"}
+        for journal, intent in ((killed, its), (alive, ours)):
+            await journal.complete(intent, {})
+            await journal.finish()

@@ -140,8 +140,10 @@ class MemoryJournal:
 
     async def recorded_elsewhere(self, intent):
         def find():
-            open_ = {run_id for each in self.prefect.intents.values() for run_id in each.recorded}
-            return (open_ | self.prefect.completed) & set(intent.run_ids)
+            others = [each for each in self.prefect.intents.values() if each.id != intent.id]
+            told = {run_id for each in others for run_id in each.recorded}
+            untold = self._recorded({each.id for each in others if not self.is_at_work(each)})
+            return (told | {*untold} | self.prefect.completed) & set(intent.run_ids)
 
         return await self._call(find)
 

@@ -237,6 +237,15 @@ def test_two_sweeps_at_once_cancel_each_run_once(seed, one_machine):
     assert [len(schedule.prefect.texts(run_id)) for run_id in schedule.extend.runs] == [1] * 12
 
 
+@pytest.mark.parametrize("ends", [{"die_at": 16}, {"down_from": 8}, {"down_from": 15}])
+def test_one_that_ends_before_it_says_so_recorded_once(ends):
+    # Of two sweeps that recover the same runs, one ends between a record and the completion of its intent.
+    run = {"cancel_mode": "later", "cancel_seconds": 70.0}
+    for seed in range(20):
+        at_once = [Drawn(seed=seed, **ends), Drawn(seed=seed + 100)]
+        live([run] * 4, [[Drawn(batch=1)], at_once])
+
+
 @pytest.mark.parametrize("fate", ["before", "after"])
 def test_a_journal_that_takes_no_intent_means_no_cancel(fate):
     # The first call asks for open notes, every later one would write.
