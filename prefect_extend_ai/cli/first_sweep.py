@@ -1,4 +1,4 @@
-"""What `setup` says at its end: what is stale, and when the first real sweep cancels it."""
+"""What `setup` says at its end: what is stale, when the first real sweep cancels it, and what to type next."""
 
 from __future__ import annotations
 
@@ -18,15 +18,50 @@ from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 
+from prefect_extend_ai.cli.plan import DEPLOYMENTS
 from prefect_extend_ai.runs import duration
 from prefect_extend_ai.sweep.rules.policy import DEFAULT_POLICY
 from prefect_extend_ai.sweep.scan import Scan
 
-__all__ = ["next_sweep", "stale_words", "when_words", "would_cancel"]
+__all__ = ["next_steps", "next_sweep", "stale_words", "when_words", "would_cancel"]
 
 LOOKS = 20
 PAUSE_SECONDS = 0.5
 """Prefect's scheduler makes the flow runs of a new schedule within some seconds."""
+
+NEXT = """\
+{worker}
+What a sweep would cancel, as a page in Prefect, while the worker runs
+  prefect deployment run {sweep} --param dry_run=true --watch
+Alarms, a digest of each sweep that cancelled something, and an alarm when no sweep ends{renamed}
+  prefect deploy --all --prefect-file {automations}
+Later, from time to time
+  prefect-extend-ai check"""
+WORKER = """\
+Next, in another terminal: the worker. {sweeps}
+  prefect worker start --pool {pool} --limit 4"""
+
+
+def next_steps(sweep: str, pool: str, *, own_pool: bool, running: bool, scheduled: bool) -> str:
+    """What to type after `setup`.
+
+    Args:
+        sweep: the first deployment of a sweep.
+        pool: the work pool.
+        own_pool: whether it is another than the shipped files name.
+        running: whether a worker of it runs.
+        scheduled: whether any schedule is on.
+    """
+    if running:
+        worker = f"The worker is running: {'scheduled sweeps cancel for real' if scheduled else 'no schedule is on'}"
+    else:
+        sweeps = "Once it has started, scheduled sweeps run, and cancel for real" if scheduled else "No schedule is on"
+        worker = WORKER.format(pool=pool, sweeps=sweeps)
+    automations = DEPLOYMENTS / "automations.yaml"
+    renamed = f": put your work pool into a copy of\n  {automations}\nand deploy that" if own_pool else ""
+    return NEXT.format(
+        worker=worker, sweep=sweep, renamed=renamed, automations="automations.yaml" if own_pool else automations
+    )
 
 
 def would_cancel(found: Scan | str, parameters: Mapping[str, Any]) -> int | None:

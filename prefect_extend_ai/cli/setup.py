@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -25,10 +25,10 @@ from prefect_extend_ai.cli.blocks import (
 )
 from prefect_extend_ai.cli.deploying import deploy
 from prefect_extend_ai.cli.findings import Verdict
-from prefect_extend_ai.cli.first_sweep import next_sweep, stale_words, when_words, would_cancel
+from prefect_extend_ai.cli.first_sweep import next_steps, next_sweep, stale_words, when_words, would_cancel
 from prefect_extend_ai.cli.fleet import ADVICE, BY_IDS, SWEEP, Member, kind_of, read_fleet
 from prefect_extend_ai.cli.limits import limit_words
-from prefect_extend_ai.cli.plan import DEPLOYMENTS, Deployed, JobVariable, deployment_plan, job_variables
+from prefect_extend_ai.cli.plan import Deployed, JobVariable, deployment_plan, job_variables
 from prefect_extend_ai.cli.pools import ensure_pool, has_worker, image_notes
 from prefect_extend_ai.cli.reach import prefect_api
 from prefect_extend_ai.cli.unswept import count_unswept, judge_unswept, what_a_sweep_would_do
@@ -45,20 +45,6 @@ __all__ = ["run_setup"]
 SHIPPED_NAME = "extend"
 """The name of the block, the work pool and the deployments in the shipped prefect.yaml."""
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
-
-NEXT = """\
-
-{worker}
-What a sweep would cancel, as a page in Prefect, while the worker runs
-  prefect deployment run {sweep} --param dry_run=true --watch
-Alarms, a digest of each sweep that cancelled something, and an alarm when no sweep ends{renamed}
-  prefect deploy --all --prefect-file {automations}
-Later, from time to time
-  prefect-extend-ai check"""
-NEXT_WORKER = """\
-Next, in another terminal: the worker. Once it has started, scheduled sweeps run, and cancel for real
-  prefect worker start --pool {pool} --limit 4"""
-NEXT_RUNNING = "The worker is running: scheduled sweeps cancel for real"
 
 
 async def run_setup(
@@ -94,15 +80,17 @@ async def run_setup(
         require_deploy()
     console = Console(soft_wrap=True, highlight=False)
     variables = job_variables(job_variable) | ({"image": image} if image is not None else {})
-    credentials = ExtendSettings().credentials()
-    await _try(credentials)
-    _say(console, "Extend", f"the key reads runs at {credentials.api_url}")
+    settings = ExtendSettings()
     async with prefect_api() as prefect:
         _say(console, "Prefect", f"{without_password(prefect.api_url)} answers")
+        saved = await saved_block(prefect, name)
+        credentials = saved if saved and settings.api_key is None else settings.credentials()
+        await _try(credentials, "the saved block" if credentials is saved else "EXTEND_*")
+        _say(console, "Extend", f"the key reads runs at {credentials.api_url}")
         kinds, there = await _existing(prefect, name, kinds_of(kind))
         await ExtendCredentials.aregister_type_and_schema(client=prefect)
         _say(console, "Block type", "Extend Credentials is registered")
-        _say(console, "Block", await _save(console, prefect, name, credentials, yes=yes))
+        _say(console, "Block", await _save(console, prefect, name, saved, credentials, yes=yes))
         if block_only:
             return
         pools = [each.deployment.work_pool_name for each in there.values() if each.deployment.work_pool_name]
@@ -114,12 +102,11 @@ async def run_setup(
         for each in plan["deployments"][: len(kinds)]:
             _say(console, "Limit", await limit_words(credentials, each["parameters"]))
         same = deploy(plan, there)
-        if resume:
-            await _resume_schedules(prefect, there.values())
+        resumed = await _resume(prefect, there.values()) if resume else []
         fleet = await read_fleet(prefect)
         deployed = [each for each in fleet if each.name in {f"{SWEEP}/{deployment_name(name, kind)}" for kind in kinds}]
         for each in [*deployed, *(other for other in fleet if other.name in {f"{BY_IDS}/{name}", f"{ADVICE}/{name}"})]:
-            what = "Unchanged" if each.name in same else "Deployed"
+            what = "Resumed" if each.name in resumed else "Unchanged" if each.name in same else "Deployed"
             _say(console, what, f"{each.name}  {url_for('deployment', obj_id=each.deployment.id) or ''}")
         set_there = plan["deployments"][0]["work_pool"].get("job_variables", {})
         prefect_url = str(prefect.api_url)
@@ -133,17 +120,9 @@ async def run_setup(
     for finding in judge_unswept(unswept, block=name):
         if finding.verdict is not Verdict.OK:
             _say(console, finding.subject, finding.text)
-    automations = str(DEPLOYMENTS / "automations.yaml")
-    renamed = f": put your work pool into a copy of\n  {automations}\nand deploy that" if pool != SHIPPED_NAME else ""
-    console.print(
-        NEXT.format(
-            worker=NEXT_RUNNING if running else NEXT_WORKER.format(pool=pool),
-            sweep=deployed[0].name,
-            renamed=renamed,
-            automations="automations.yaml" if renamed else automations,
-        ),
-        markup=False,
-    )
+    scheduled = any(each.active for one in deployed if not one.deployment.paused for each in one.deployment.schedules)
+    steps = next_steps(deployed[0].name, pool, own_pool=pool != SHIPPED_NAME, running=running, scheduled=scheduled)
+    console.print(f"\n{steps}", markup=False)
 
 
 async def _existing(
@@ -211,15 +190,16 @@ async def _say_what_comes(
             _say(console, "", f"not yet? {stop}")
 
 
-async def _try(credentials: ExtendCredentials) -> None:
-    """Raise ExtendError if the account cannot read runs: each sweep with it would fail."""
+async def _try(credentials: ExtendCredentials, source: str) -> None:
+    """Raise ExtendError if the account, which is that of this source, cannot read runs: each sweep would fail."""
     try:
+        credentials.ensure_usable()
         await newest(credentials)
     except ExtendError as error:
         problem = str(error)
     else:
         return
-    raise ExtendError(f"nothing was saved, because Extend cannot be read with EXTEND_*: {problem}")
+    raise ExtendError(f"nothing was saved, because Extend cannot be read with {source}: {problem}")
 
 
 def _say(console: Console, what: str, how: str) -> None:
@@ -227,9 +207,16 @@ def _say(console: Console, what: str, how: str) -> None:
 
 
 async def _save(
-    console: Console, prefect: PrefectClient, name: str, credentials: ExtendCredentials, *, yes: bool
+    console: Console,
+    prefect: PrefectClient,
+    name: str,
+    saved: ExtendCredentials | None,
+    credentials: ExtendCredentials,
+    *,
+    yes: bool,
 ) -> str:
-    saved = await saved_block(prefect, name)
+    if credentials is saved:
+        return f'"{name}" is saved already, and is used, since EXTEND_API_KEY is not set'
     differing = differing_fields(saved, credentials) if saved else []
     if saved and not differing:
         return f'"{name}" is saved already, and equals EXTEND_*'
@@ -245,9 +232,12 @@ async def _save(
     return f'"{name}" overwritten: {", ".join(differing)}' if saved else f'"{name}" saved'
 
 
-async def _resume_schedules(prefect: PrefectClient, members: Any) -> None:
-    """Switch on what is off, except a schedule with parameters: Prefect would drop them."""
+async def _resume(prefect: PrefectClient, members: Collection[Member]) -> list[str]:
+    """Switch on schedules that are off, but for those with parameters: Prefect would drop them. Which were paused."""
+    resumed = [each.name for each in members if each.deployment.paused]
     for member in members:
         for schedule in member.deployment.schedules:
             if not schedule.active and not schedule.parameters:
                 await prefect.update_deployment_schedule(member.deployment.id, schedule.id, active=True)
+                resumed.append(member.name)
+    return resumed

@@ -67,13 +67,17 @@ def test_setup_again_keeps_what_is_there_and_what_is_paused(account):
     assert '"extend" is saved already' in said
     assert '"extend" exists, of type process' in said
     assert "the sweep was paused, and still is: prefect-extend-ai setup --resume" in said
+    assert "Next, in another terminal: the worker. No schedule is on" in said
     off = ran(account.type("prefect-extend-ai", "check"), 1)
     assert "the deployment is paused: prefect-extend-ai setup --name extend --kind classify --resume" in off
     again = account.deployment(SWEEP)
     assert (again["id"], again["paused"], again["parameters"]) == (first["id"], True, mine)
     kept = account.schedules(SWEEP)["every-15-minutes"]
     assert (kept["schedule"]["cron"], kept["active"]) == ("0 * * * *", False)
-    ran(account.type("prefect-extend-ai", "setup", "--resume"), 0)
+    # The saved block is enough: who switches schedules on need not have the key.
+    resumed = ran(account.type("prefect-extend-ai", "setup", "--resume", EXTEND_API_KEY=""), 0)
+    assert f"Resumed     {SWEEP}" in resumed
+    assert "Next, in another terminal: the worker. Once it has started, scheduled sweeps run" in resumed
     assert not account.deployment(SWEEP)["paused"]
     assert account.schedules(SWEEP)["every-15-minutes"]["active"]
 
