@@ -8,7 +8,7 @@ from prefect_extend_ai.cli.findings import Finding, Verdict, judge_clock, judge_
 from prefect_extend_ai.cli.unswept import count_unswept, judge_unswept
 from prefect_extend_ai.client import Page
 from prefect_extend_ai.credentials import ExtendCredentials
-from prefect_extend_ai.errors import ExtendError
+from prefect_extend_ai.errors import ExtendAuthError, ExtendError
 from prefect_extend_ai.rendering import visible
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.settings import ExtendSettings
@@ -38,27 +38,22 @@ class Account:
 
 async def check_account(account: Account, kind: RunKind | None = None, *, several: bool = False) -> list[Finding]:
     """Check one account at Extend: can its key read runs, and are there stale ones that nobody sweeps?"""
-    found = await check_extend(
-        account.block, kind or account.kind, account.policy, name=account.name if several else ""
-    )
+    found = await check_extend(account, kind or account.kind, several=several)
     if account.block is None or any(each.verdict is Verdict.FAIL for each in found):
         return found
     unswept = await count_unswept(account.block, account.swept)
     return [*found, *judge_unswept(unswept, block=account.name, several=several)]
 
 
-async def check_extend(
-    block: ExtendCredentials | None, kind: RunKind, policy: StalePolicy | None = None, *, name: str = ""
-) -> list[Finding]:
+async def check_extend(account: Account, kind: RunKind, *, several: bool = False) -> list[Finding]:
     """Check that the key of the saved block, or else that of the environment, can read runs.
 
     Args:
-        block: the saved block; None if there is none.
+        account: the account. Where its policy is known, runs in progress are checked for holds that have no effect.
         kind: the kind of run to read.
-        policy: the policy of sweeps, if known: then runs in progress are checked for holds that have no effect.
-        name: the block's name, where there are others.
+        several: whether there are other accounts, and each is named.
     """
-    oldest = None
+    block, policy, name, oldest = account.block, account.policy, account.name if several else "", None
     source = (f"the saved block {visible(name, 80)}" if name else "the saved block") if block else "EXTEND_*"
     try:
         credentials = block or ExtendSettings().credentials()
@@ -67,7 +62,11 @@ async def check_extend(
             async with credentials.get_client() as client:
                 oldest = await anext(aiter(client.iter_pages(kind)))
     except ExtendError as error:
-        return [Finding("Extend", Verdict.FAIL, f"{source}: {error}" if name else str(error))]
+        how = ""
+        if block is not None and isinstance(error, ExtendAuthError):
+            to = f"EXTEND_API_KEY=... prefect-extend-ai setup --block-only --name {visible(account.name, 80)}"
+            how = f". To save the block with another key: {to}"
+        return [Finding("Extend", Verdict.FAIL, (f"{source}: {error}" if name else str(error)) + how)]
     where = credentials.workspace_id or (
         f"the own workspace of the key of {name}" if name else "the key's own workspace"
     )

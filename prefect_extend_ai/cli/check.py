@@ -20,7 +20,7 @@ from prefect_extend_ai.cli.fleet import SWEEP, Member, kind_of, read_fleet
 from prefect_extend_ai.cli.help_texts import FAILED
 from prefect_extend_ai.cli.limits import check_limits
 from prefect_extend_ai.cli.reach import prefect_api
-from prefect_extend_ai.cli.references import check_references
+from prefect_extend_ai.cli.references import missing_blocks
 from prefect_extend_ai.cli.retention import check_retention
 from prefect_extend_ai.cli.sweeps import Watches
 from prefect_extend_ai.cli.unswept import same_account
@@ -48,12 +48,14 @@ class Seen:
         prefect: its open client.
         fleet: every deployment of ours.
         blocks: the saved block of each name that is checked; None where there is none.
+        missing: what is wrong with each deployment that names a block which does not exist, by its name.
         now: the current time.
     """
 
     prefect: PrefectClient
     fleet: Sequence[Member]
     blocks: dict[str, ExtendCredentials | None] = field(default_factory=dict)
+    missing: dict[str, list[Finding]] = field(default_factory=dict)
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -92,6 +94,7 @@ async def check_prefect(name: str | None = None) -> tuple[list[Finding], list[Ac
             seen = Seen(prefect, await read_fleet(prefect))
             named = sorted({each.block for each in seen.fleet if each.block} | ({name} if name else set()))
             seen.blocks.update({each: await saved_block(prefect, each) for each in named or [DEFAULT_NAME]})
+            seen.missing.update(await missing_blocks(prefect, seen.fleet))
             accounts = accounts_of(seen)
             for check in PREFECT_CHECKS:
                 found += await check(seen)
@@ -148,7 +151,7 @@ def _judge_block(name: str, block: ExtendCredentials | None, *, alone: bool) -> 
 
 
 async def _check_references(seen: Seen) -> list[Finding]:
-    return await check_references(seen.prefect, seen.fleet)
+    return [finding for its in seen.missing.values() for finding in its]
 
 
 async def _check_sweeps(seen: Seen) -> list[Finding]:
@@ -158,14 +161,21 @@ async def _check_sweeps(seen: Seen) -> list[Finding]:
         how = "prefect-extend-ai setup, or without a work pool prefect-extend-ai serve"
         return [Finding("Sweeps", Verdict.FAIL, f"no deployment sweeps: {how}")]
     real = {(each.kind, each.block) for each in watches if each.is_real}
-    return [finding for each in watches for finding in (judge_watch(each, seen.now, real), *judge_schedules(each))]
+    found = []
+    for each in watches:
+        finding = judge_watch(each, seen.now, real)
+        if each.name in seen.missing and finding.verdict is not Verdict.FAIL:
+            finding = Finding(finding.subject, Verdict.FAIL, f"{finding.text}; its block does not exist")
+        found += [finding, *judge_schedules(each)]
+    return found
 
 
 async def _check_others(seen: Seen) -> list[Finding]:
     """The deployments that do not sweep: cancel by ids, alarms, digests."""
     read, found = Watches(seen.prefect, seen.fleet, seen.now), []
     for member in seen.fleet:
-        if member.flow != SWEEP:
+        # Of one that names a block that is not there, another line says so.
+        if member.flow != SWEEP and member.name not in seen.missing:
             worker, ready, paused, how = await read.worker(member)
             block = f"block {visible(member.block, 80)}, " if member.block else ""
             problem = paused or (None if ready else f"no worker is running: {how}")

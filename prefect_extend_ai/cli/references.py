@@ -15,20 +15,21 @@ from prefect_extend_ai.cli.findings import Finding, Verdict
 from prefect_extend_ai.cli.fleet import Member, id_and_slug
 from prefect_extend_ai.rendering import visible
 
-__all__ = ["check_references"]
+__all__ = ["missing_blocks"]
 
 
-async def check_references(prefect: PrefectClient, fleet: Sequence[Member]) -> list[Finding]:
-    """A finding for each deployment whose block does not exist.
+async def missing_blocks(prefect: PrefectClient, fleet: Sequence[Member]) -> dict[str, list[Finding]]:
+    """The findings for each deployment whose block does not exist, by its name.
 
     Of its flow runs Prefect reports only that it "failed to resolve block references in parameters".
     """
-    found: list[Finding] = []
+    found: dict[str, list[Finding]] = {}
     for member in fleet:
         for source, reference in _references(member.deployment):
             if not await _resolves(prefect, reference):
                 text = f"{member.name}{source} names {_named(reference)}, which does not exist"
-                found.append(Finding("Deployment", Verdict.FAIL, f"{text}: {_what_to_do(reference)}"))
+                finding = Finding("Deployment", Verdict.FAIL, f"{text}: {_what_to_do(reference)}")
+                found.setdefault(member.name, []).append(finding)
     return found
 
 

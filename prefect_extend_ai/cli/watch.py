@@ -141,7 +141,8 @@ def _off(watch: Watch, now: datetime) -> tuple[Verdict, str] | None:
     last = watch.last
     if last is not None and not last.completed:
         how = f": {BLOCK_MISSING}" if NO_BLOCK in last.message else ""
-        return Verdict.FAIL, f" (flow run {visible(last.name, 120)}){how}"
+        due = f"; {_due(watch, now)}" if watch.next_at is not None else ""
+        return Verdict.FAIL, f" (flow run {visible(last.name, 120)}){how}{due}"
     if watch.paused is not None:
         return Verdict.FAIL, f"; no sweep will run: {watch.paused}"
     if not watch.ready:

@@ -98,6 +98,7 @@ def test_setup_saves_nothing_with_a_key_that_reads_nothing(account):
     said = ran(account.type("prefect-extend-ai", "setup", EXTEND_API_KEY="sk_mistyped-0815"), 1)
     assert "nothing was saved, because Extend cannot be read with EXTEND_*: HTTP 401" in said
     assert "sk_mistyped-0815" not in said
+    assert "no API key: set EXTEND_API_KEY" in ran(account.type("prefect-extend-ai", "setup", EXTEND_API_KEY=""), 1)
     assert account.api.post("/block_documents/filter", json={}).json() == []
 
 

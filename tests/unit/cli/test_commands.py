@@ -28,7 +28,7 @@ def nothing_set(monkeypatch, tmp_path):
 async def look(world, **fields):
     with serve(world) as sandbox:
         block = ExtendCredentials(base_url=sandbox.url, **{"api_key": KEY} | fields)
-        return {each.subject: each for each in await check_extend(block, RunKind.CLASSIFY)}
+        return {each.subject: each for each in await check_extend(Account("extend", block), RunKind.CLASSIFY)}
 
 
 async def test_a_key_that_reads_runs_is_well_and_one_request_shows_it():
@@ -44,6 +44,7 @@ async def test_a_wrong_key_fails_and_is_not_shown():
     assert list(found) == ["Extend"]
     assert found["Extend"].verdict is Verdict.FAIL
     assert "check the API key" in found["Extend"].text
+    assert found["Extend"].text.endswith("EXTEND_API_KEY=... prefect-extend-ai setup --block-only --name extend")
     assert KEY not in found["Extend"].text
 
 
@@ -137,14 +138,15 @@ async def test_a_hold_by_another_key_is_reported_if_the_key_is_known():
     world.add(age_minutes=90, metadata={"ops": {"hold": True}})
     with serve(world) as sandbox:
         block = ExtendCredentials(base_url=sandbox.url, api_key=KEY)
-        found = await check_extend(block, RunKind.CLASSIFY, StalePolicy())
+        found = await check_extend(Account("extend", block, policy=StalePolicy()), RunKind.CLASSIFY)
         assert found[-1].subject == "Holds"
-        held = await check_extend(block, RunKind.CLASSIFY, StalePolicy(hold_key="ops.hold"))
+        policy = StalePolicy(hold_key="ops.hold")
+        held = await check_extend(Account("extend", block, policy=policy), RunKind.CLASSIFY)
         assert [each.subject for each in held] == ["Extend", "Workspace", "Clock"]
 
 
 async def test_without_block_and_key_it_says_which_variable_to_set():
-    [finding] = await check_extend(None, RunKind.CLASSIFY)
+    [finding] = await check_extend(Account("extend"), RunKind.CLASSIFY)
     assert finding.verdict is Verdict.FAIL
     assert "EXTEND_API_KEY" in finding.text
 
@@ -192,10 +194,3 @@ def test_without_a_prefect_to_talk_to_check_says_how_to_get_one(monkeypatch, cap
     said = capsys.readouterr().out
     assert "prefect server start" in said
     assert KEY not in said
-
-
-def test_setup_without_a_key_says_which_variable_to_set(capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(["setup"])
-    assert ended.value.code == 1
-    assert "EXTEND_API_KEY" in capsys.readouterr().err

@@ -50,7 +50,9 @@ def test_a_recent_good_sweep_and_the_next_one_due_is_ok():
 def test_a_sweep_that_did_not_end_well_is_named():
     finding = judge(last=REFUSED)
     assert finding.verdict is Verdict.FAIL
-    assert finding.text.endswith("last sweep 3 d ago: Refused, Refused, nothing was cancelled (flow run sad-owl)")
+    assert finding.text.endswith(
+        "last sweep 3 d ago: Refused, Refused, nothing was cancelled (flow run sad-owl); the next is due in 8 min"
+    )
 
 
 def test_a_sweep_without_its_block_says_what_to_do():
@@ -58,7 +60,8 @@ def test_a_sweep_without_its_block_says_what_to_do():
     finding = judge(last=replace(REFUSED, state="Failed", message=said))
     assert finding.verdict is Verdict.FAIL
     assert finding.text.endswith(
-        "the block it names does not exist: save it again, or name another in the deployment's parameters"
+        "the block it names does not exist: save it again, or name another in the deployment's parameters; "
+        "the next is due in 8 min"
     )
 
 
