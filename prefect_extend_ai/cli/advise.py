@@ -29,6 +29,8 @@ __all__ = ["run_advise"]
 
 BAR = 40
 """Characters of the longest bar."""
+TABLE_WIDTH = 104
+"""Columns that the table takes with whole ids."""
 
 
 async def run_advise(
@@ -85,7 +87,8 @@ def _show(console: Console, advice: LimitAdvice) -> None:
     for line in _bars(advice):
         console.print(line)
     console.print()
-    console.print(_table(advice))
+    # An id that is cut is of no use: a terminal that is narrower wraps the lines.
+    console.print(_table(advice), width=max(console.width, TABLE_WIDTH), crop=False)
     since = f"since {instant(advice.since)}" if advice.since else "that Extend lists"
     total = advice.all
     console.print(

@@ -48,6 +48,8 @@ LIMIT_MINUTES = 60
 REQUESTS_PER_SECOND = 10
 """The limit of Extend's smallest plan, so that the demo takes as long as a real sweep."""
 BLOCK = "demo"
+TABLE_WIDTH = 140
+"""Columns that the table of outcomes takes with the whole address of each record."""
 NEW_STUCK_SECONDS = 30
 """How often another run gets stuck while the demo stays."""
 
@@ -195,14 +197,21 @@ def _say_end(console: Console, title: str, state: State) -> None:
 async def _show(console: Console, report: SweepReport) -> None:
     table = Table("run", "age", "outcome", "record in Prefect", title="\nOutcome of each run", title_justify="left")
     for each in report.cancellations:
-        record = record_url(each.record) if each.record else ""
-        table.add_row(Text(each.run_id), age(each.age_minutes), each.outcome, Text(record))
+        table.add_row(Text(each.run_id), age(each.age_minutes), each.outcome, _link(each, console.width))
     console.print(table)
     recorded = next((each for each in report.cancellations if each.record), None)
     if recorded is not None:
         final = await _recorded_object(recorded)
         console.print(f"\nThe final object of {recorded.run_id}, as its record has it", style="italic", highlight=False)
         console.print_json(final)
+
+
+def _link(each: Cancellation, width: int) -> Text:
+    """The address of a run's record; where that would be cut, the beginning of its id as a link."""
+    if each.record is None:
+        return Text("")
+    url = record_url(each.record)
+    return Text(url) if width >= TABLE_WIDTH else Text(f"{str(each.record)[:8]}...", style=f"link {url}")
 
 
 async def _recorded_object(recorded: Cancellation) -> str:

@@ -25,6 +25,7 @@ from prefect_extend_ai.rendering.words import age, instant, plain
 from prefect_extend_ai.runs import KindName, Run, RunKind, check_run_id
 from prefect_extend_ai.runs.ids import check_kind, guess_kind, split_run_ids, without_known_prefix
 from prefect_extend_ai.settings import ExtendSettings
+from prefect_extend_ai.sweep.resubmission.plan import RESUBMIT_OF
 from prefect_extend_ai.sweep.run_history import RunEvent
 
 __all__ = ["run_explain"]
@@ -138,8 +139,10 @@ def _lines(each: Explained) -> Iterator[str]:
         yield f"  events     {events}"
     for _, alike in itertools.groupby(each.history, key=lambda event: (event.outcome, event.reason)):
         yield from _of(list(alike))
+    if each.run is not None and (replaced := each.run.metadata.get(RESUBMIT_OF)):
+        yield f"  A sweep, or resubmit_run, created it: its document's run {visible(str(replaced))} was cancelled."
     if not each.history:
-        yield "  No event, report, record or pending entry of a sweep names it."
+        yield "  No event, report, record or pending cancel intent names it as one that a sweep was to cancel."
     since = (
         f"Reports go back to {instant(each.looked_back_to)}" if each.looked_back_to else "No sweep has left a report"
     )
@@ -165,7 +168,9 @@ def _of(alike: list[RunEvent]) -> Iterator[str]:
         yield f"      and {len(alike) - 1:,} times more, the last at {instant(last.at)}"
     if last.flow_run_id is not None:
         yield f"      sweep   {url_for('flow-run', obj_id=last.flow_run_id) or last.flow_run_id}"
-    if last.record is not None:
+    if last.is_record_deleted:
+        yield "      record  deleted"
+    elif last.record is not None:
         yield f"      record  {record_url(last.record) or last.record}"
     if last.resubmitted_as is not None:
         yield f"      submitted again as {visible(last.resubmitted_as)}"

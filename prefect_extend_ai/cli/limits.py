@@ -15,6 +15,7 @@ from prefect_extend_ai.errors import ExtendError
 from prefect_extend_ai.rendering import visible
 from prefect_extend_ai.runs import RunKind
 from prefect_extend_ai.sweep.rules.advice import LimitAdvice, advise
+from prefect_extend_ai.sweep.rules.learning import LEARNERS
 from prefect_extend_ai.sweep.rules.policy import DEFAULT_POLICY, StalePolicy
 
 __all__ = ["InForce", "advice_on", "check_limits", "in_force", "judge_limit", "limit_words"]
@@ -55,7 +56,8 @@ async def limit_words(credentials: ExtendCredentials, parameters: Mapping[str, A
     """What the limits of a sweep with these parameters would have cancelled, or why that is not known."""
     kind = parameters.get("kind") or RunKind.CLASSIFY.value
     try:
-        return judge_limit(await advice_on(credentials, RunKind(kind), in_force(parameters))).text
+        limits = in_force(parameters)
+        return judge_limit(await advice_on(credentials, RunKind(kind), limits), limits.policy).text
     except ExtendError as error:
         return f"{kind} runs: not known, {str(error).splitlines()[0]}"
 
@@ -77,15 +79,16 @@ async def check_limits(fleet: Iterable[Member], blocks: Mapping[str, ExtendCrede
                 advice = await advice_on(block, kind, this[2])
             except ExtendError:
                 continue  # another finding says what is wrong with the account
-            found.append(judge_limit(advice, block=this[0] if len(blocks) > 1 else ""))
+            found.append(judge_limit(advice, this[2].policy, block=this[0] if len(blocks) > 1 else ""))
     return found
 
 
-def judge_limit(advice: LimitAdvice, *, block: str = "") -> Finding:
+def judge_limit(advice: LimitAdvice, policy: StalePolicy = DEFAULT_POLICY, *, block: str = "") -> Finding:
     """Whether the limits in force cancel healthy runs.
 
     Args:
         advice: what the account's history says.
+        policy: the sweep's policy, which says whether limits are learned.
         block: name of its block, where there are others.
     """
     whose = f"block {visible(block, 80)}: " if block else ""
@@ -101,4 +104,20 @@ def judge_limit(advice: LimitAdvice, *, block: str = "") -> Finding:
         return Finding("Limit", Verdict.OK, text)
     if not count:
         return Finding("Limit", Verdict.OK, f"{whose}{yours} would have cancelled none {healthy}")
+    if policy.learn_limits and advice.kind in LEARNERS and _all_learn(advice, policy):
+        learned = "but sweeps learn longer limits for their processors"
+        text = f"{whose}{yours} alone would have cancelled {count:,} {healthy}, {learned}: {see}"
+        return Finding("Limit", Verdict.OK, text)
     return Finding("Limit", Verdict.WARN, f"{whose}{yours} would have cancelled {count:,} {healthy}: {see}")
+
+
+def _all_learn(advice: LimitAdvice, policy: StalePolicy) -> bool:
+    """Whether each processor whose healthy runs would have been cancelled is one that a longer limit is learned for."""
+    return all(
+        each.processor is not None
+        and each.processor not in policy.minutes_by_processor
+        and each.suggested_minutes is not None
+        and each.suggested_minutes > each.limit_minutes
+        for each in advice.processors
+        if each.would_have_cancelled_now
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from cyclopts import Parameter, validators
@@ -70,11 +70,16 @@ async def run_serve(
     by_id = await cancel_runs.ato_deployment(name, parameters=account, tags=["extend"], entrypoint_type=by_module)
     # The schedule is applied here, without `active`: one that a person has paused stays paused, where a schedule given
     # to `ato_deployment` would be switched on with every start.
-    schedule = {"schedule": IntervalSchedule(interval=timedelta(minutes=every)), "slug": "every-so-often"}
+    now = datetime.now(UTC)
+    interval = timedelta(minutes=every)
     async with prefect_api() as prefect:
         for sweep in sweeps:
             await _refuse_if_workers_run_it(prefect, sweep.name)
-        deployed = [await sweep.aapply(schedules=[schedule]) for sweep in sweeps]
+        deployed = []
+        for number, sweep in enumerate(sweeps):
+            # A minute after the one before: on SQLite, sweeps that write at once can stall Prefect's server.
+            begin = IntervalSchedule(interval=interval, anchor_date=now + timedelta(minutes=number))
+            deployed.append(await sweep.aapply(schedules=[{"schedule": begin, "slug": "every-so-often"}]))
         deployed.append(await by_id.aapply())
     action = "lists" if dry_run else "cancels"
     named = kinds[0].value if len(kinds) == 1 else f"{', '.join(kinds[:-1])} and {kinds[-1]}"

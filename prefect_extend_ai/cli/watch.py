@@ -138,15 +138,15 @@ def judge_watch(watch: Watch, now: datetime, real: Collection[tuple[str, str | N
 
 def _off(watch: Watch, now: datetime) -> tuple[Verdict, str] | None:
     """The verdict where sweeps fail or do not come; None where they do."""
-    last = watch.last
+    last, failed = watch.last, ""
     if last is not None and not last.completed:
-        how = f": {BLOCK_MISSING}" if NO_BLOCK in last.message else ""
-        due = f"; {_due(watch, now)}" if watch.next_at is not None else ""
-        return Verdict.FAIL, f" (flow run {visible(last.name, 120)}){how}{due}"
+        failed = f" (flow run {visible(last.name, 120)})" + (f": {BLOCK_MISSING}" if NO_BLOCK in last.message else "")
     if watch.paused is not None:
-        return Verdict.FAIL, f"; no sweep will run: {watch.paused}"
+        return Verdict.FAIL, f"{failed}; no sweep will run: {watch.paused}"
     if not watch.ready:
-        return Verdict.FAIL, f"; no worker is running: {watch.how_to_start}"
+        return Verdict.FAIL, f"{failed}; no worker is running: {watch.how_to_start}"
+    if failed:
+        return Verdict.FAIL, f"{failed}; {_due(watch, now)}" if watch.next_at is not None else failed
     if any(each.active for each in watch.schedules):
         return None
     if not watch.schedules and last is not None and now - last.since <= RECENTLY:

@@ -9,7 +9,7 @@ from datetime import datetime
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, ArtifactFilterType
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterId, ArtifactFilterKey, ArtifactFilterType
 from prefect.client.schemas.sorting import ArtifactSort
 from prefect.events.filters import EventFilter, EventOrder, EventResourceFilter
 from prefect.events.schemas.events import Event
@@ -29,6 +29,8 @@ EVENTS_PAGE = 50
 """Events in one read: Prefect's own limit."""
 REPORTS_PAGE = 25
 """Reports in one read: each is a page with a picture."""
+RECORDS_PAGE = 10
+"""Records in one read: each may hold a megabyte."""
 MOST_REPORTS = 5_000
 """Reports under one key that are read, the newest first: a month of sweeps every ten minutes."""
 FLOW_RUN = "prefect.flow-run."
@@ -53,7 +55,23 @@ async def read_run_history(
     oldest = [await _from_reports(store, each, kind, run_ids, found) for each in keys]
     untold = {run_id for run_id in run_ids if not any(each.record for each in found[run_id])}
     await _from_records(store, kind, untold, pending, found)
-    return {run_id: merged(found[run_id]) for run_id in run_ids}, min(filter(None, oldest), default=None)
+    histories = {run_id: merged(found[run_id]) for run_id in run_ids}
+    named = sorted({each.record for its in histories.values() for each in its if each.record})
+    wanted = ArtifactFilter(id=ArtifactFilterId(any_=named))
+    there = {each.id async for each in store.read(wanted, page=RECORDS_PAGE)} if named else set()
+    for run_id, its in histories.items():
+        histories[run_id] = [
+            each if each.record is None or each.record in there else await _after_purge(store, run_id, each)
+            for each in its
+        ]
+    return histories, min(filter(None, oldest), default=None)
+
+
+async def _after_purge(store: ArtifactStore, run_id: str, event: RunEvent) -> RunEvent:
+    """The same with the record that was written again without other runs; without one where this run was purged."""
+    found = await find_records(store, event.flow_run_id, None) if event.flow_run_id else {}
+    record = next((of_intent[run_id].artifact_id for of_intent in found.values() if run_id in of_intent), None)
+    return event.model_copy(update={"record": record, "is_record_deleted": record is None})
 
 
 async def _from_events(store: ArtifactStore, kind: RunKind, run_id: str) -> list[RunEvent]:

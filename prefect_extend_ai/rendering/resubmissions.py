@@ -74,7 +74,8 @@ def _why(each: Cancellation | PendingResubmission) -> str:
     if each.resubmission == "unknown" and (isinstance(each, Cancellation) or each.is_news):
         return "see what to do next"
     said = each.resubmission_reason if isinstance(each, Cancellation) else each.reason
-    for known in ("not submitted again: ", "given up: ", f"submitted again as {each.resubmitted_as}"):
+    new_run = f"submitted again as {each.resubmitted_as}"
+    for known in ("would not be submitted again: ", "not submitted again: ", "given up: ", new_run):
         said = said.removeprefix(known)
     return escape(said.removeprefix("; "), 600)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from cyclopts import Parameter, validators
+from cyclopts import CycloptsError, Parameter, validators
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -70,7 +70,7 @@ def _readable(read: Callable[[Sequence[str]], object]) -> Parameter:
         try:
             read(words)
         except ExtendInputError as error:
-            raise ValueError(str(error)) from None
+            raise CycloptsError(msg=str(error)) from None
 
     return Parameter(validator=validate)
 
@@ -108,7 +108,7 @@ def sandbox(
         runs: Number of runs of each kind.
         stuck: Number of runs that have been PROCESSING for 65 minutes to three days; by default 12, or all if fewer.
         past: Number of runs of each kind that were submitted over the last week, beside the others.
-        speed: How long past runs of one processor take in minutes, MEDIAN~SPREAD; repeatable.
+        speed: How long past runs of one processor take, MEDIAN~SPREAD~SHARE, the last two optional; repeatable.
         outage: When nothing was processed, FROM-TO in minutes ago.
         seed: Seed of the generated runs: the same seed, the same runs.
         kind: Kind of run to generate, by default classify; repeatable.
@@ -118,7 +118,7 @@ def sandbox(
         organization_key: The key is an organization's, and each request has to name the workspace.
         clock_ahead: Minutes by which the sandbox's clock is ahead of this machine's; negative for behind.
         behave: An assumption about undocumented behaviour, NAME=VALUE; repeatable.
-        trouble: A fault rule, WHERE:WHICH:WHAT[@TIMES]; repeatable.
+        trouble: A fault rule, WHERE:WHICH:WHAT or WHERE:WHICH:WHAT@TIMES; repeatable.
         chaos: Seed of random faults.
 
     Raises:

@@ -84,11 +84,11 @@ class Cancellation(BaseModel):
 
     @property
     def why_stale(self) -> str | None:
-        """Why the sweep selected it: "no change for 81 min, limit 60 min by policy"; None where it was named."""
+        """Why the sweep selected it: "no change for 81 min, limit 60 min"; None where it was named."""
         if self.limit is None:
             return None
         age = f"no change for {self.age_minutes:.0f} min, " if self.age_minutes is not None else ""
-        return f"{age}limit {self.limit.minutes:,} min {self.limit.source.in_words}"
+        return f"{age}limit {self.limit.minutes:,} min {self.limit.source.in_words}".rstrip()
 
     @property
     def first_run(self) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prefect_extend_ai.sweep.journal import CancelIntent, Recorded
 from prefect_extend_ai.sweep.plans import ResubmitPlan
@@ -32,7 +32,8 @@ class RunEvent(BaseModel):
         outcome: the `Outcome` it had in a sweep; `pending`, or the name of another event of the run, else.
         reason: why, in words.
         flow_run_id: the sweep.
-        record: the artifact that holds the final object.
+        record: the artifact that holds the final object; None without one, and where it was deleted.
+        is_record_deleted: whether there was one, and it was deleted.
         resubmitted_as: the run that its document was submitted again as.
     """
 
@@ -43,6 +44,7 @@ class RunEvent(BaseModel):
     reason: str | None = None
     flow_run_id: UUID | None = None
     record: UUID | None = None
+    is_record_deleted: bool = Field(default=False, exclude=True)
     resubmitted_as: str | None = None
 
 

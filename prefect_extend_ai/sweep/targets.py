@@ -64,7 +64,12 @@ class Target:
         words = {"given_up": "would be given up", "ineligible": f"would not be submitted again: {why}"}
         said = words.get(again or "", f"would be submitted again, as number {self.plan.attempt}")
         return cancellation.model_copy(
-            update={"resubmission": again, "attempt": self.plan.attempt, "reason": f"{cancellation.reason}; {said}"}
+            update={
+                "resubmission": again,
+                "attempt": self.plan.attempt,
+                "reason": f"{cancellation.reason}; {said}",
+                "resubmission_reason": said if again == "ineligible" else "",
+            }
         )
 
     def has_learned(self, minutes: int) -> Target:

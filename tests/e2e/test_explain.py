@@ -169,7 +169,7 @@ async def test_explain_tells_what_sweeps_did_with_a_run(prefect_server, stuck):
     (entry,) = first["history"]
     assert set(entry) == {"at", "outcome", "reason", "flow_run_id", "record", "resubmitted_as"}
     assert (entry["outcome"], entry["flow_run_id"]) == ("cancelled", ran[1])
-    assert entry["reason"].startswith("no change for 120 min, limit 60 min by policy; 1 cancel sent")
+    assert entry["reason"].startswith("no change for 120 min, limit 60 min; 1 cancel sent")
     assert entry["record"] is not None
     assert second["status"] == "PROCESSING"
     assert [(each["outcome"], each["flow_run_id"]) for each in second["history"]] == [
@@ -181,6 +181,23 @@ async def test_explain_tells_what_sweeps_did_with_a_run(prefect_server, stuck):
     assert nobody["looked_back_to"] < entry["at"]
     assert "unconfirmed: no change for 120 min" in words
     assert f"events?resource=extend.classify_run.{hanging}" in words
+
+
+async def test_explain_knows_a_deleted_record_and_a_successor(prefect_server, stuck):
+    world = stuck(1)
+    (cancelled,) = world.stale()
+    successor = world.add(status="PROCESSED", metadata={"prefect_extend_resubmit_of": cancelled})
+    with serve(world) as sandbox:
+        await cancel_stale_runs(account_of(sandbox))
+        [before] = json.loads(await explained(prefect_server, sandbox, cancelled, "--json"))
+        async with get_client() as client:
+            assert [each.step async for _, each in purge(client, run_ids=[cancelled])] == [Step.DELETE]
+        [after] = json.loads(await explained(prefect_server, sandbox, cancelled, "--json"))
+        words = await explained(prefect_server, sandbox, cancelled, successor)
+    assert all(each["record"] for each in before["history"])
+    assert after["history"] == [each | {"record": None} for each in before["history"]]
+    assert "record  deleted" in words
+    assert f"created it: its document's run {cancelled} was cancelled" in words
 
 
 def alike(text):

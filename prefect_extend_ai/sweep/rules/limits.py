@@ -34,12 +34,12 @@ class LimitSource(enum.StrEnum):
 
     @property
     def in_words(self) -> str:
-        """Who set it, as the end of a sentence about the limit."""
+        """Who set it, as the end of a sentence about the limit; empty for the sweep's own."""
         return _IN_WORDS[self]
 
 
 _IN_WORDS = {
-    LimitSource.PERSON: "by policy",
+    LimitSource.PERSON: "",
     LimitSource.PROCESSOR: "by policy, for its processor",
     LimitSource.LEARNED: "learned from its processor's runs",
     LimitSource.RUN: "of the run's own metadata",

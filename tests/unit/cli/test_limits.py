@@ -17,6 +17,7 @@ from prefect_extend_ai.sweep.rules.advice import advice_from
 from prefect_extend_ai.sweep.rules.past import PastRuns
 
 SEE = "see prefect-extend-ai advise --kind extract"
+ALONE = "your limit of 60 alone would have cancelled 112 of the last 5,000 healthy extract runs"
 NOW = datetime(2026, 3, 2, 6, tzinfo=UTC)
 
 
@@ -43,6 +44,12 @@ def advice(minutes, *, cancelled=0, limit=60, **policy):
             f"your limit of 60 would have cancelled 12 of the last 5,000 healthy extract runs: {SEE}",
         ),
         (
+            # Each processor's p99 is 100 minutes: a sweep learns a limit of 150 for it.
+            advice([10] * 4888 + [100] * 112),
+            Verdict.OK,
+            f"{ALONE}, but sweeps learn longer limits for their processors: {SEE}",
+        ),
+        (
             advice([10] * 30, limit=15),
             Verdict.OK,
             "your limit of 15 would have cancelled none of the last 30 healthy extract runs",
@@ -64,6 +71,7 @@ def test_a_limit_is_judged_by_what_it_would_have_cancelled(found, verdict, text)
     finding = judge_limit(found)
     assert (finding.subject, finding.verdict, finding.text) == ("Limit", verdict, text)
     assert judge_limit(found, block="acme").text == f"block acme: {text}"
+    assert "learn" not in judge_limit(found, StalePolicy(learn_limits=False)).text
 
 
 @pytest.mark.parametrize(

@@ -578,7 +578,7 @@ def test_a_record_says_why_by_which_sweep_and_the_last_change():
         last_change=datetime(2026, 3, 1, 9, 30, 5, tzinfo=UTC),
     )
     rows = table_rows(record_page(run_of(), known, whence=Whence(FLOW_RUN)))
-    assert ["Why", "no change for 81 min, limit 60 min by policy"] in rows
+    assert ["Why", "no change for 81 min, limit 60 min"] in rows
     assert ["Last change before the cancel", "2026-03-01 09:30:05 UTC"] in rows
     assert ["Sweep", "flow run"] in rows
 

@@ -66,7 +66,7 @@ def test_events_without_a_flow_run_are_told_apart_by_their_times():
 
 def test_a_report_tells_why_and_a_dry_run_tells_nothing():
     (entry,) = from_report(a_report(), "clr_1", NOON, SWEEPS[1])
-    assert (entry.outcome, entry.reason) == ("spared", "no change for 81 min, limit 60 min by policy; no longer stale")
+    assert (entry.outcome, entry.reason) == ("spared", "no change for 81 min, limit 60 min; no longer stale")
     assert list(from_report(a_report(), "clr_3", NOON, SWEEPS[1])) == []
     assert list(from_report(a_report(dry_run=True), "clr_1", NOON, SWEEPS[1])) == []
 
