@@ -137,7 +137,7 @@ LEGEND = """\
   separate processes on the same machine.
 - *N/s*: the look-alike allows N reads and N cancels a second, and there are stale runs for 15 seconds. The
   ideal is runs / rate. The whole flow is measured: recover, list, check, cancel, confirm, record,
-  report.
+  report. *warm*: in a process that has swept once before.
 - *no limit* and its peers: the ideal is *bare httpx*, a loop of the same GET and POST with the same concurrency,
   without records. *SDK* is the same loop with the vendor's SDK,
   *naive flow* a Prefect flow with a task and a keyed artifact for each run. Where runs differ in number,

@@ -79,6 +79,17 @@ SCENARIOS = [
         )
         for rate in PLANS
     ),
+    *(
+        Scenario(
+            f"{rate}/s, warm",
+            "warm_sweep",
+            Population(rate * PLAN_SECONDS, rate=rate),
+            ideal=_at_the_rate,
+            most=1.08,
+            most_throttled=0.01,
+        )
+        for rate in PLANS
+    ),
     Scenario("25/s, SDK", "sdk", Population(25 * PLAN_SECONDS, rate=25), ideal=_at_the_rate),
     Scenario("bare httpx", "bare_httpx", Population(MANY)),
     Scenario("SDK", "sdk", Population(MANY), ideal=_AS_BARE_HTTPX),

@@ -97,7 +97,7 @@ async def test_what_setup_calls_stale_is_what_a_sweep_would_cancel():
         world.add(age_minutes=age)
     with serve(world) as sandbox:
         block = ExtendCredentials(base_url=sandbox.url, api_key=KEY)
-        assert (await stale_now(block)) == "3 classify runs, of 3 listed: what the first sweep would cancel"
+        assert (await stale_now(block)) == "3 classify runs, of 3 listed: what a sweep would cancel now"
         assert (await stale_now(block, policy={"max_cancellations": 2})).endswith("would cancel is 2 of them")
         assert (await stale_now(block, dry_run=True)).endswith("the deployment only makes dry runs")
         assert "refused" in await stale_now(block, policy={"refuse_above": 2})
