@@ -99,12 +99,12 @@ class Result:
             ("MB ≤", scenario.most_mb, max(each.took.peak_mb for each in rounds)),
             ("artifacts ≤", scenario.most_artifacts, max(each.artifacts for each in written)),
             ("bytes at once ≤", 1_500_000 if scenario.most_artifacts else None, largest),
-            ("cancelled twice ≤", 0 if scenario.contender == "sweep" else None, sum(r.asked.repeated for r in rounds)),
+            ("cancelled twice ≤", 0 if scenario.is_ours else None, sum(r.asked.repeated for r in rounds)),
             ("left over ≤", 0 if scenario.runs else None, sum(scenario.runs - r.asked.cancelled for r in rounds)),
         ]
         checked = [(words, most, found) for words, most, found in promises if most is not None and found is not None]
         broken = [f"{words} {most:g}: {found:,.2f}" for words, most, found in checked if found > most]
-        return f"✗ {'; '.join(broken)}" if broken else "✓" if scenario.contender == "sweep" else ""
+        return f"✗ {'; '.join(broken)}" if broken else "✓" if scenario.is_ours else ""
 
 
 def show(results: Iterable[Result], console: Console) -> None:

@@ -48,6 +48,11 @@ class Scenario:
     heavy: bool = False
 
     @property
+    def is_ours(self) -> bool:
+        """Whether a sweep is measured, and not one of its peers."""
+        return self.contender in ("sweep", "warm_sweep")
+
+    @property
     def runs(self) -> int:
         """How many runs are to be cancelled."""
         return self.population.stale
@@ -93,7 +98,7 @@ SCENARIOS = [
     Scenario("25/s, SDK", "sdk", Population(25 * PLAN_SECONDS, rate=25), ideal=_at_the_rate),
     Scenario("bare httpx", "bare_httpx", Population(MANY)),
     Scenario("SDK", "sdk", Population(MANY), ideal=_AS_BARE_HTTPX),
-    Scenario("no limit", "sweep", Population(MANY), ideal=_AS_BARE_HTTPX, most=1.5, no_slower_than="SDK"),
+    Scenario("no limit", "sweep", Population(MANY), ideal=_AS_BARE_HTTPX, most=1.6, no_slower_than="SDK"),
     Scenario("naive flow", "naive_flow", Population(200), ideal=_AS_BARE_HTTPX),
     Scenario("nothing stale", "sweep", Population(0), most_requests=1),
     Scenario("50 in progress", "sweep", Population(50), most_requests=105),
