@@ -84,7 +84,9 @@ def stale_words(found: Scan | str, kind: str, parameters: Mapping[str, Any]) -> 
     which = f"{stale:,} {kind} run{'' if stale == 1 else 's'}, of {found.listed:,} listed"
     if parameters.get("dry_run"):
         return f"{which}: the deployment only makes dry runs"
-    return f"{which}: what a sweep would cancel now" + ("" if cancels == stale else f" is {cancels:,} of them")
+    if cancels != stale:
+        return f"{which}: a sweep would cancel {cancels:,} of them now"
+    return f"{which}: what a sweep would cancel now"
 
 
 def when_words(kind: str, at: datetime | None, cancels: int | None, now: datetime) -> str:

@@ -98,7 +98,7 @@ async def test_what_setup_calls_stale_is_what_a_sweep_would_cancel():
     with serve(world) as sandbox:
         block = ExtendCredentials(base_url=sandbox.url, api_key=KEY)
         assert (await stale_now(block)) == "3 classify runs, of 3 listed: what a sweep would cancel now"
-        assert (await stale_now(block, policy={"max_cancellations": 2})).endswith("would cancel is 2 of them")
+        assert (await stale_now(block, policy={"max_cancellations": 2})).endswith("a sweep would cancel 2 of them now")
         assert (await stale_now(block, dry_run=True)).endswith("the deployment only makes dry runs")
         assert "refused" in await stale_now(block, policy={"refuse_above": 2})
         assert "not known" in await stale_now(block, policy={"refuse_above": "many"})
