@@ -104,11 +104,9 @@ def judge_limit(advice: LimitAdvice, policy: StalePolicy = DEFAULT_POLICY, *, bl
         return Finding("Limit", Verdict.OK, text)
     if not count:
         return Finding("Limit", Verdict.OK, f"{whose}{yours} would have cancelled none {healthy}")
-    if policy.learn_limits and advice.kind in LEARNERS and _all_learn(advice, policy):
-        learned = "but sweeps learn longer limits for their processors"
-        text = f"{whose}{yours} alone would have cancelled {count:,} {healthy}, {learned}: {see}"
-        return Finding("Limit", Verdict.OK, text)
-    return Finding("Limit", Verdict.WARN, f"{whose}{yours} would have cancelled {count:,} {healthy}: {see}")
+    learns = policy.learn_limits and advice.kind in LEARNERS and _all_learn(advice, policy)
+    more = ", but sweeps learn longer limits for their processors" if learns else ""
+    return Finding("Limit", Verdict.WARN, f"{whose}{yours} would have cancelled {count:,} {healthy}{more}: {see}")
 
 
 def _all_learn(advice: LimitAdvice, policy: StalePolicy) -> bool:

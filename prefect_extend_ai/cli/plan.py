@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Annotated, Any
 
 import yaml  # type: ignore[import-untyped]  # its stubs are a separate package
-from cyclopts import Parameter
+from cyclopts import CycloptsError, Parameter
 from prefect.client.schemas.responses import DeploymentResponse
 
 from prefect_extend_ai.cli.blocks import block_reference, deployment_name
@@ -102,7 +102,8 @@ def _check_variable(_: object, words: tuple[str, ...] | None) -> None:
     for each in words or ():
         key, equals, _value = each.partition("=")
         if not (key.strip() and equals):
-            raise ValueError(f"{each!r} is not KEY=VALUE.")
+            # A ValueError would be printed after the whole tuple.
+            raise CycloptsError(msg=f"--job-variable: {each!r} is not KEY=VALUE.")
 
 
 JobVariable = Annotated[

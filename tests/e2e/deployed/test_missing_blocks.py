@@ -83,6 +83,6 @@ def test_a_sweep_whose_block_is_missing_says_what_to_do(account):
     assert 'fail  Block       "extend" is not saved: prefect-extend-ai setup --name extend' in said
     assert 'cancel-stale-runs/extend names the block "extend-credentials/extend", which does not exist' in said
     (last,) = [line for line in said.splitlines() if line.startswith("fail  Sweeps")]
-    assert "save it again, or name another in the deployment's parameters" in last
+    assert last.endswith("save it again, or name another in the deployment's parameters")
     # What is wrong with a deployment is said, and not that all is well with it.
     assert not [line for line in said.splitlines() if line.startswith("ok    Deployment")], said

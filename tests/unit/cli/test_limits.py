@@ -17,7 +17,7 @@ from prefect_extend_ai.sweep.rules.advice import advice_from
 from prefect_extend_ai.sweep.rules.past import PastRuns
 
 SEE = "see prefect-extend-ai advise --kind extract"
-ALONE = "your limit of 60 alone would have cancelled 112 of the last 5,000 healthy extract runs"
+MANY = "your limit of 60 would have cancelled 112 of the last 5,000 healthy extract runs"
 NOW = datetime(2026, 3, 2, 6, tzinfo=UTC)
 
 
@@ -46,8 +46,8 @@ def advice(minutes, *, cancelled=0, limit=60, **policy):
         (
             # Each processor's p99 is 100 minutes: a sweep learns a limit of 150 for it.
             advice([10] * 4888 + [100] * 112),
-            Verdict.OK,
-            f"{ALONE}, but sweeps learn longer limits for their processors: {SEE}",
+            Verdict.WARN,
+            f"{MANY}, but sweeps learn longer limits for their processors: {SEE}",
         ),
         (
             advice([10] * 30, limit=15),
